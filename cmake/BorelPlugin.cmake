@@ -1,0 +1,1 @@
+# borel_add_plugin(<family> <id> SOURCES <file>... [LIBS <target>...])
