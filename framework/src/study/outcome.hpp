@@ -1,0 +1,50 @@
+// What one cell of a study gives: metrics, curves, pictures, and how it ended.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace borel {
+
+enum class CellOutcome { ok, skipped, failed, timeout, crashed };
+enum class Direction { lower_is_better, higher_is_better, none };
+
+/// A named number. Names are snake_case and unique within a protocol; the unit is "" for pure numbers.
+struct Metric {
+  std::string name, unit;
+  double value = 0;
+  Direction direction = Direction::none;
+};
+
+/// A named series, drawn as a line in the report.
+struct Curve {
+  std::string name, x_label, y_label;
+  bool log_x = false, log_y = false;
+  std::vector<double> x, y;
+};
+
+/// A small array drawn as a heat map (attention map, image) in the report. Row-major.
+struct Picture {
+  std::string name, x_label, y_label;
+  std::int64_t n_rows = 0, n_cols = 0;
+  std::vector<double> values;
+};
+
+/// Raw seconds of one timed task, in the order in which they were measured.
+struct Timing {
+  std::string name;
+  std::vector<double> seconds;
+};
+
+struct CellResult {
+  CellOutcome outcome = CellOutcome::ok;
+  std::string reason;  ///< for everything but ok; complete sentence
+  std::vector<Metric> metrics;
+  std::vector<Curve> curves;
+  std::vector<Picture> pictures;
+  std::vector<Timing> timings;
+  double wall_s = 0;
+};
+
+}  // namespace borel
