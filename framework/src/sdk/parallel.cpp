@@ -1,0 +1,112 @@
+#include "borel/parallel.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include "borel/error.hpp"
+
+namespace borel {
+
+void StopToken::throw_if_stopped() const {
+  if (flag_ && flag_->load(std::memory_order_relaxed)) throw Stopped("stopped on request");
+  if (deadline_ != Clock::time_point::max() && Clock::now() >= deadline_)
+    throw Stopped("stopped by the time limit");
+}
+
+void parallel_for(index_t n, index_t grain, FunctionRef<void(index_t, index_t)> body) {
+  assert(grain >= 1);
+  if (n <= 0) return;
+  const index_t n_blocks = (n - 1) / grain + 1;
+  if (n_blocks == 1) return body(0, n);
+  // Isolated: while this thread waits, it must not pick up another cell, whose timers and scratch are this
+  // thread's too.
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(
+        tbb::blocked_range<index_t>(0, n_blocks, 1),
+        [&](const tbb::blocked_range<index_t>& blocks) {
+          for (index_t block = blocks.begin(); block != blocks.end(); ++block)
+            body(block * grain, std::min(n, (block + 1) * grain));
+        },
+        tbb::simple_partitioner());
+  });
+}
+
+int max_threads() { return tbb::this_task_arena::max_concurrency(); }
+
+namespace {
+
+constexpr std::size_t k_alignment = 64;
+constexpr std::size_t k_first_chunk_bytes = std::size_t{1} << 16;
+
+struct AlignedDelete {
+  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{k_alignment}); }
+};
+
+/// Stack of memory in a few chunks. A position in the stack is the number of bytes before it in all chunks
+/// together.
+class Arena {
+ public:
+  std::size_t mark() const { return chunks_.empty() ? 0 : chunks_[current_].begin + chunks_[current_].used; }
+
+  void* take(std::size_t size_bytes) {
+    size_bytes = (size_bytes + k_alignment - 1) / k_alignment * k_alignment;
+    if (chunks_.empty() || chunks_[current_].capacity - chunks_[current_].used < size_bytes)
+      advance(size_bytes);
+    Chunk& chunk = chunks_[current_];
+    void* memory = chunk.memory.get() + chunk.used;
+    chunk.used += size_bytes;
+    return memory;
+  }
+
+  void give_back(std::size_t mark) {
+    while (mark < chunks_[current_].begin) chunks_[current_--].used = 0;
+    chunks_[current_].used = mark - chunks_[current_].begin;
+    if (mark == 0 && chunks_.size() > 1) {  // empty after growth: settle on one chunk that holds it all
+      first_capacity_ = chunks_.back().begin + chunks_.back().capacity;
+      chunks_.clear();
+      current_ = 0;
+    }
+  }
+
+ private:
+  struct Chunk {
+    std::unique_ptr<std::byte, AlignedDelete> memory;
+    std::size_t capacity, begin, used;
+  };
+
+  /// Makes `current_` a chunk with room; the chunks after it are free.
+  void advance(std::size_t size_bytes) {
+    const std::size_t next = chunks_.empty() ? 0 : current_ + 1;
+    if (next == chunks_.size() || chunks_[next].capacity < size_bytes) {
+      const std::size_t begin = next == 0 ? 0 : chunks_[current_].begin + chunks_[current_].capacity;
+      const std::size_t capacity =
+          std::max({size_bytes, first_capacity_, next == 0 ? 0 : 2 * chunks_[current_].capacity});
+      std::unique_ptr<std::byte, AlignedDelete> memory(
+          static_cast<std::byte*>(::operator new (capacity, std::align_val_t{k_alignment})));
+      chunks_.resize(next);
+      chunks_.push_back({std::move(memory), capacity, begin, 0});
+    }
+    current_ = next;
+  }
+
+  std::vector<Chunk> chunks_;
+  std::size_t current_ = 0;
+  std::size_t first_capacity_ = k_first_chunk_bytes;
+};
+
+thread_local Arena t_arena;
+
+}  // namespace
+
+ScratchMemory::ScratchMemory(std::size_t size_bytes) : arena_(&t_arena), mark_(t_arena.mark()) {
+  data_ = t_arena.take(size_bytes);
+}
+
+ScratchMemory::~ScratchMemory() { static_cast<Arena*>(arena_)->give_back(mark_); }
+
+}  // namespace borel
