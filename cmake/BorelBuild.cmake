@@ -20,3 +20,9 @@ if(BOREL_SANITIZE)
   add_compile_options(-fsanitize=${BOREL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BOREL_SANITIZE})
 endif()
+
+# The program looks for studies and small data files in ../share/borel of its own folder, here as in an installation.
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/borel)
+foreach(folder IN ITEMS studies datasets)
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${folder} ${PROJECT_BINARY_DIR}/share/borel/${folder} SYMBOLIC)
+endforeach()

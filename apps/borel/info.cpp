@@ -1,0 +1,83 @@
+// borel info: everything that is known about one method.
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "method_json.hpp"
+#include "session.hpp"
+
+namespace borel::app {
+namespace {
+
+/// `family/id`, or an id alone when only one family has it. Parameters may follow in braces.
+MethodSpec resolve(const std::string& text, const Registry& registry) {
+  MethodSpec spec = parse_method_spec(text);
+  if (!spec.family.empty()) return spec;
+  std::vector<std::string> families, known;
+  for (const MethodEntry* method : registry.entries()) {
+    known.push_back(method->family + "/" + method->id);
+    if (method->id == spec.id) families.push_back(method->family);
+  }
+  if (families.size() == 1) {
+    spec.family = families.front();
+    return spec;
+  }
+  if (families.size() > 1)
+    throw RegistryError(fmt::format("'{}' is in several families ({}); write <family>/{}", spec.id,
+                                    fmt::join(families, ", "), spec.id));
+  std::string near;
+  for (const std::string& family : registry.families()) {
+    const std::string id = nearest_name(spec.id, registry.ids(family));
+    if (!id.empty()) near = fmt::format("; did you mean '{}/{}'?", family, id);
+  }
+  throw RegistryError(
+      fmt::format("no method named '{}'{} `borel list` shows all", spec.id, near.empty() ? "." : near));
+}
+
+void print_info(const MethodEntry& method, const MethodSpec& spec) {
+  const int width = terminal_width();
+  fmt::print("{}/{}\n{}\n", method.family, method.id, wrap(method.info.summary, 2, width));
+  const auto section = [&](std::string_view title, const std::string& text) {
+    if (!text.empty()) fmt::print("\n{}\n{}\n", title, wrap(text, 2, width));
+  };
+  section("Formula", method.info.formula);
+  section("Source", method.info.source);
+  section("Complexity", method.info.complexity);
+  section("Notes", method.info.notes);
+  fmt::print("\nParameters\n");
+  if (method.params.empty()) fmt::print("  none\n");
+  for (const ParamInfo& param : method.params) {
+    const std::string unit = param.unit.empty() || param.unit == "1" ? "" : fmt::format(" [{}]", param.unit);
+    fmt::print("  {} = {}{}\n", param.name, param.default_text.empty() ? "\"\"" : param.default_text, unit);
+    fmt::print("{}\n", wrap(fmt::format("{}. {}", param.rule_text, param.doc), 6, width));
+  }
+  fmt::print("\nTraits\n");
+  for (const auto& [name, value] : method.traits(spec)) fmt::print("  {:<24} {}\n", name, value);
+  fmt::print("\nPlugin\n  {}\n", method.origin);
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Session& session) {
+  struct InfoOptions {
+    std::string method;
+    bool json = false;
+  };
+  auto* info = app.add_subcommand("info", "Show formula, source, parameters and traits of a method");
+  auto options = std::make_shared<InfoOptions>();
+  info->add_option("method", options->method, "attention/softmax, or an id alone")->required();
+  info->add_flag("--json", options->json, "Machine-readable");
+  info->callback([options, &session] {
+    const MethodSpec spec = resolve(options->method, session.registry());
+    const MethodEntry& method = session.registry().entry(spec.family, spec.id);
+    method.canonical(spec);  // parameters that were given are checked even when nothing of them is shown
+    if (options->json)
+      fmt::print("{}\n",
+                 method_json(method).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    else
+      print_info(method, spec);
+  });
+}
+
+}  // namespace borel::app

@@ -1,0 +1,72 @@
+// borel list: the methods of the plugin set.
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "method_json.hpp"
+#include "session.hpp"
+
+namespace borel::app {
+namespace {
+
+struct ListOptions {
+  std::string family;
+  bool json = false;
+};
+
+void list_json(const std::vector<const MethodEntry*>& methods, const LoadReport& plugins) {
+  nlohmann::ordered_json out = {{"methods", nlohmann::ordered_json::array()},
+                                {"refused", nlohmann::ordered_json::array()}};
+  for (const MethodEntry* method : methods) out["methods"].push_back(method_json(*method));
+  for (const RefusedPlugin& plugin : plugins.refused)
+    out["refused"].push_back({{"file", plugin.file.string()}, {"reason", plugin.reason}});
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+void list_table(const std::vector<const MethodEntry*>& methods) {
+  std::size_t path_width = 0;
+  for (const MethodEntry* method : methods)
+    path_width = std::max(path_width, method->family.size() + method->id.size() + 1);
+  const int width = terminal_width();
+  const int left = static_cast<int>(path_width) + 2;
+  for (const MethodEntry* method : methods)
+    fmt::print("{:<{}}  {}\n", method->family + "/" + method->id, path_width,
+               fit(method->info.summary + "  [" + method->info.source + "]",
+                   width == 0 ? 0 : std::max(20, width - left)));
+}
+
+void run(const ListOptions& options, Session& session) {
+  std::vector<const MethodEntry*> methods = session.registry().entries();
+  if (!options.family.empty()) {
+    std::erase_if(methods, [&](const MethodEntry* method) { return method->family != options.family; });
+    const std::vector<std::string> known = session.registry().families();
+    const std::string hint = did_you_mean(options.family, known);
+    if (methods.empty())
+      throw RegistryError(fmt::format("no family named '{}'{} Known: {}", options.family,
+                                      hint.empty() ? "." : hint, fmt::join(known, " ")));
+  }
+  if (options.json) return list_json(methods, session.plugins());
+  list_table(methods);
+  if (methods.empty())
+    fmt::print(stderr, "borel: no plugin was found; searched: {}\n",
+               fmt::join(
+                   [&] {
+                     std::vector<std::string> folders;
+                     for (const auto& folder : session.plugins().searched) folders.push_back(folder.string());
+                     return folders;
+                   }(),
+                   " "));
+}
+
+}  // namespace
+
+void add_list(CLI::App& app, Session& session) {
+  auto* list = app.add_subcommand("list", "List the methods of the plugin set");
+  auto options = std::make_shared<ListOptions>();
+  list->add_option("family", options->family, "attention, position, density or optimizer; all when left out");
+  list->add_flag("--json", options->json, "Machine-readable: everything that is known about each method");
+  list->callback([options, &session] { run(*options, session); });
+}
+
+}  // namespace borel::app

@@ -1,0 +1,48 @@
+// What all sub-commands share: global options, the plugin set (loaded when first asked for), the exit code.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "borel/registry.hpp"
+#include "loader/plugin_set.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace borel::app {
+
+class Session {
+ public:
+  PluginSearch search;  ///< from --plugin-path and --no-builtin-plugins
+  int exit_code = 0;    ///< set by a sub-command that ends without an exception
+
+  /// Loads the plugins at the first call; refusals go to standard error. @throws PluginError when a plugin
+  /// that the user named was refused
+  const Registry& registry();
+  const LoadReport& plugins();
+
+ private:
+  void load();
+  // Never freed: plugins stay loaded until the process ends, and so does what they registered.
+  Registry* registry_ = nullptr;
+  LoadReport report_;
+};
+
+// One file per sub-command. Each adds itself; its callback does the work, and errors leave it as
+// borel::Error.
+void add_list(CLI::App& app, Session& session);
+void add_info(CLI::App& app, Session& session);
+
+/// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).
+int terminal_width();
+
+/// Text cut to a width in characters, with "..." when something is missing; width 0 = whole text.
+std::string fit(const std::string& text, int width);
+
+/// Text in lines of at most `width` characters, each line after `indent` spaces; width 0 = one line.
+std::string wrap(const std::string& text, int indent, int width);
+
+}  // namespace borel::app
