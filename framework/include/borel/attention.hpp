@@ -22,7 +22,7 @@ namespace borel {
 struct AttentionContext {
   index_t h_q = 1, h_kv = 1;
   index_t d_k = 64, d_v = 64;
-  index_t max_n = 0;                      ///< longest context that will be seen; fixed-length methods need it
+  index_t max_n = 0;                      ///< longest context that will be seen, for fixed-length methods and states
   index_t layer_index = 0, n_layers = 1;  ///< differential attention's lambda depends on the layer
   bool causal = true;
 };
@@ -32,11 +32,15 @@ struct AttentionContext {
 struct ExtraInput {
   enum class Heads { query, kv };
   enum class Tokens { query, key };
+  /// Which numbers are valid. A network maps a projection x of the token to them: x, log(1 + e^x), 1 / (1 + e^-x),
+  /// -log(1 + e^-x); its bias starts where this gives `default_value`. Tests draw from them.
+  enum class Values { real, non_negative, unit_interval, non_positive };
   std::string name;
   Heads heads = Heads::kv;
   Tokens tokens = Tokens::key;
-  index_t width = 1;         ///< numbers per token and head
-  double default_value = 0;  ///< in the space the method expects (say in `doc`: log gate <= 0, probability, ...)
+  index_t width = 1;  ///< numbers per token and head
+  Values values = Values::real;
+  double default_value = 0;  ///< one of the valid `values`
   std::string doc;
 };
 
@@ -45,7 +49,7 @@ struct AttentionCall {
   TensorView<const float, 3> q, k, v;
   bool causal = true;
   index_t query_offset = 0;
-  const PositionPlan* position = nullptr;             ///< null = none
+  const PositionPlan* position = nullptr;             ///< null = none; made for d_head = Attention::plan_d_head()
   std::span<const TensorView<const float, 3>> extra;  ///< in the order of extra_inputs()
   ParameterValues parameters;                         ///< in the order of parameters()
   AttentionContext context;                           ///< the context that the parameters were made for
@@ -65,7 +69,8 @@ struct AttentionTraits {
   bool fixed_length_only = false;            ///< parameters depend on context.max_n (Linformer)
   bool row_normalised = false;               ///< effective weights of a visible row sum to 1
   bool non_negative = false;                 ///< effective weights are >= 0
-  bool linear_in_v = true;                   ///< o = A(q, k) v exactly; false when the output is normalised afterwards
+  bool linear_in_v = true;                   ///< o = A(q, k) v exactly, and v may have any d_v, also other than the
+                                             ///< context's; false when the output is normalised afterwards
   bool own_scale = false;                    ///< does not use 1 / sqrt(d_k)
   double max_error = 1e-5;                   ///< |o - float64 reference| <= max_error * max|v| for inputs of the contract
 };
@@ -110,7 +115,8 @@ class AttentionStep {
   virtual void step(const Token& token, std::span<float> state, TensorView<float, 2> o) const = 0;
 };
 
-/// Optional ability: rows of the effective weights without going through v. Not needed when linear_in_v.
+/// Optional ability: rows of the effective weights without going through v. Not needed when linear_in_v. For methods
+/// that normalise or gate the output: the weights that give the output before that.
 class AttentionWeights {
  public:
   virtual ~AttentionWeights() = default;
@@ -127,15 +133,19 @@ class BOREL_EXPORT Attention {
 
   virtual AttentionTraits traits() const = 0;
 
-  /// "" when the plan can be used, else the reason; the study records it as skipped. The default accepts none and
-  /// plain rotation (one band that covers all pairs, no bias, mask, query scale, map or ensemble).
+  /// "" when the plan can be used, else the reason; the study records it as skipped. The default accepts what
+  /// is_plain_rotation() accepts.
   virtual std::string refuses(const PositionPlan& plan) const;
+  /// Size of the vectors that the plan rotates. Differential attention has two maps of d_k / 2: a plan made for d_k
+  /// would pair components of different maps.
+  virtual index_t plan_d_head(const AttentionContext& context) const { return context.d_k; }
 
   /// Writes o. A row that sees no key is written as zeros. @pre sizes agree (check_call), position not refused
   /// @throws MethodError when the call breaks a declared trait, Stopped
   virtual void forward(const AttentionCall& call, TensorView<float, 3> o) const = 0;
 
   /// Bytes that must be kept per layer to continue a causal context of n tokens (key-value cache, recurrent state).
+  /// With a plan that hides old keys, ask for n = keys_kept(plan, n).
   virtual double state_bytes(const AttentionContext& context, index_t n) const = 0;
   /// Multiply-adds x 2 of forward, causal pairs counted once; 0 = not known. For GFLOP/s in benchmarks.
   virtual double flops(const AttentionContext& context, index_t n_q, index_t n_k) const;
@@ -174,7 +184,8 @@ class BOREL_EXPORT AttentionDefaults {
   ParameterSet parameters_;
 };
 
-/// Rotates (and scales) rows of q or k for one band: out[t] = rotation by p[t] of in[t]. Engines and step forms use it.
+/// Rotates rows of q or k for one band: out[t] = rotation by positions[t] of in[t], the same direction on both sides, so
+/// that out_q . out_k is the band's score. Applies the amplitude, but neither maps nor band.logit_scale.
 /// @param positions [n, n_axes] for these rows   @param sign +1 for the query side's amplitude, -1 for the key side's
 /// @param amplitude_origin position that has amplitude 1 (centre of the block, so that long contexts cannot overflow)
 BOREL_EXPORT void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions, int sign,

@@ -19,6 +19,7 @@ struct ParameterTensor {
   bool trainable = true;                                    ///< false: fixed, e.g. random features
   std::function<void(Rng&, std::span<float> values)> init;  ///< fills all values; must not be empty
   std::string doc;
+  bool shared_by_layers = false;  ///< true: one tensor for all layers of a network (T5's table), else one per layer
 
   index_t size() const {
     index_t product = 1;

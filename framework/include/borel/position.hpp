@@ -21,13 +21,14 @@ struct PositionContext {
   index_t n_q = 0, n_k = 0;
   index_t query_offset = 0;              ///< absolute position of query 0 (n_k - n_q when the last query meets the last key)
   index_t n_heads = 1;                   ///< query heads
-  index_t d_head = 64;                   ///< size of a query or key vector
+  index_t d_head = 64;                   ///< size of a query or key vector (Attention::plan_d_head)
   index_t layer_index = 0, n_layers = 1; ///< for layer schedules (HWFA)
   index_t train_length = 0;              ///< 0 = unknown; methods that need it refuse with a MethodError
   index_t test_length = 0;               ///< longest context of this evaluation; 0 = n_k
   bool causal = true;
   bool training = false;                 ///< index rules that differ in training (random positions, PoSE)
-  Seed seed;                             ///< for those
+  Seed seed;                             ///< for those; the same for all layers and heads of one training step
+  // Per token, not per row: query i has those of token i, so every i < n_k when one of them is given.
   TensorView<const double, 2> coordinates;  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
   std::span<const index_t> documents;       ///< [n_k] document number of each token, ascending; empty = one document
 };
@@ -71,11 +72,12 @@ struct Band {
 
 enum class Pairing { interleaved, half };  ///< components (2m, 2m+1), or (m, m + n_rot_dims / 2)
 
-/// Row-wise map applied to q or to k before rotation (CoCA's non-negative collinear keys; any learned feature map).
+/// Row-wise map without trainable parameters, applied to q or to k before rotation (CoCA's non-negative collinear keys).
 /// Threads: any number of callers.
 class TokenMap {
  public:
   virtual ~TokenMap() = default;
+  /// @param head  query head for a query map, key-value head for a key map
   /// @param rows  in and out, [n, d_head]; first_token is the absolute index of row 0
   virtual void apply(index_t head, index_t first_token, TensorView<float, 2> rows) const = 0;
   /// @param input the rows before apply; d_rows in: gradient of the output, out: gradient of the input
@@ -83,9 +85,13 @@ class TokenMap {
                         TensorView<float, 2> d_rows) const = 0;
 };
 
-/// Everything an engine needs to know about positions, as a value. A default plan does nothing (NoPE).
+/// Everything an engine needs to know about positions, as a value. A default plan does nothing (NoPE). In this order:
+///   score = query_scale[i] * scale * (band or plain product of the mapped q, k) + bias,  then the mask,
+/// where `scale` is the mechanism's own (1 / sqrt(d_k) for most).
 struct PositionPlan {
-  // Rotation. At most one band holds for a pair; a pair in no band keeps its plain score q . k.
+  // Rotation. At most one band holds for a pair; a pair in no band keeps its plain score q . k. One to three bands are
+  // usual; where the angles depend on the query (true dynamic scaling) there is one per query row, in ascending order of
+  // region.query, with shared position tables.
   std::vector<Band> bands;
   Pairing pairing = Pairing::half;
   index_t n_rot_dims = 0;  ///< even, <= d_head (partial rotary)
@@ -100,7 +106,8 @@ struct PositionPlan {
 
   /// Pairs that may see each other: the union of these regions; empty = all. The causal rule holds on top of it.
   std::vector<PairRegion> visible;
-  /// [n_k] document of each token, or null; pairs of different documents do not see each other.
+  /// [n_k] document of each token, or null; pairs of different documents do not see each other. position_plan() fills
+  /// it; encodings leave it alone.
   std::shared_ptr<const std::vector<index_t>> documents;
 
   std::shared_ptr<const TokenMap> query_map, key_map;
@@ -117,7 +124,8 @@ struct PositionPlan {
   }
 };
 
-/// Gradients with respect to a plan. Engines add to what is not empty.
+/// Gradients with respect to a plan. Engines add to what is not empty. The caller asks for bias and query_scale where the
+/// plan has them and a parameter is trainable, and for angles only when traits().learns_angles. Not for ensembles.
 struct PositionGradients {
   std::span<float> bias;                       ///< [n_heads, bias_width]
   std::span<float> query_scale;                ///< [n_q]
@@ -141,6 +149,7 @@ struct PositionTraits {
   bool layer_dependent = false;
   bool needs_train_length = false;
   index_t n_axes = 1;            ///< 2 for image encodings
+  bool learns_angles = false;    ///< its backward() uses PositionGradients::angle (CLEX)
 };
 
 /// A position encoding. Immutable after construction; every member may be called from many threads at once.
@@ -151,15 +160,18 @@ class BOREL_EXPORT PositionEncoding {
 
   virtual PositionTraits traits() const = 0;
 
-  /// The plan for one call. Complexity O(n_q + n_k) per band at most, O(n_heads (n_q + n_k)) with a bias.
-  /// @param parameters values for parameters(context.n_heads, context.d_head), in order
+  /// The plan for one call; callers use position_plan() below. Complexity O(n_q + n_k) per band at most,
+  /// O(n_heads (n_q + n_k)) with a bias.
+  /// @param parameters values for parameters(context.n_heads, context.d_head, d_model), in order
   /// @throws MethodError with a reason when the context cannot be served (odd d_head, missing train_length, ...)
   virtual PositionPlan plan(const PositionContext& context, ParameterValues parameters) const = 0;
 
-  /// Parameter tensors (T5 table, KERPLE slopes); none by default. Sizes may depend on heads, d_head and d_model.
+  /// Parameter tensors (T5 table, KERPLE slopes); none by default. Sizes may depend on heads, d_head and d_model; only
+  /// those of an embedding may depend on d_model (without a network it is n_heads * d_head).
   virtual std::vector<ParameterTensor> parameters(index_t n_heads, index_t d_head, index_t d_model) const;
 
-  /// Adds d loss / d parameters given d loss / d plan. Called only when a parameter is trainable.
+  /// Adds d loss / d parameters given d loss / d plan. Called only when a parameter is trainable. `context` is the one
+  /// that the plan was made for, so that bias_zero and the like can be derived again.
   virtual void backward(const PositionContext& context, ParameterValues parameters, const PositionGradients& d_plan,
                         ParameterGradients d_parameters) const;
 
@@ -167,6 +179,19 @@ class BOREL_EXPORT PositionEncoding {
 
   TraitList describe() const;
 };
+
+/// The way to get a plan: checks what traits() asks of the context (train length, number of axes), calls plan(), adds the
+/// context's documents, and in debug builds runs check_plan(). @throws MethodError
+BOREL_EXPORT PositionPlan position_plan(const PositionEncoding& encoding, const PositionContext& context,
+                                        ParameterValues parameters = {});
+
+/// True for nothing at all, or one band over all pairs with angles only: no amplitude, logit scale, bias, mask, query
+/// scale, map or ensemble. Then q and k can be rotated once, before anything else.
+BOREL_EXPORT bool is_plain_rotation(const PositionPlan& plan);
+
+/// How many of the keys 0 .. n - 1 some query i >= n can see under the plan's visible regions and the causal rule: what a
+/// key-value cache must hold. n without regions.
+BOREL_EXPORT index_t keys_kept(const PositionPlan& plan, index_t n);
 
 /// Checks a plan against its context: table sizes, at most one band per pair (exact up to 256 x 256, sampled beyond),
 /// finite values. @return "" or the first rule that is broken. Used by contract tests and by debug builds.
