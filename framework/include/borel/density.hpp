@@ -66,6 +66,9 @@ class BOREL_EXPORT FittedDensity {
   virtual Outcome outcome() const = 0;
   virtual void save(StateWriter& out) const = 0;
 
+  /// d log p / d x [n, n_dims]; false when there is none to offer (flows of particles refuse then).
+  virtual bool log_pdf_gradient(TensorView<const double, 2> /*x*/, TensorView<double, 2> /*out*/) const { return false; }
+
   // One dimension only (n_dims() == 1), otherwise a MethodError. The defaults work from log_pdf: adaptive
   // Gauss-Kronrod quadrature, bracketed inversion of cdf, inverse transform. Override what has a closed form.
   /// P(X <= x_i), to 1e-10 absolute.
@@ -122,6 +125,8 @@ class DensityHead {
   virtual void log_pdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> log_p,
                        TensorView<double, 2> d_theta) const = 0;
   virtual void cdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> out) const = 0;
+  /// The density for one row theta [n_outputs]: for samples, quantiles, support and plots.
+  virtual std::unique_ptr<FittedDensity> density(std::span<const double> theta) const = 0;
 };
 
 /// A density estimator. Immutable after construction; every member may be called from many threads at once.
