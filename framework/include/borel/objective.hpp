@@ -22,7 +22,8 @@ struct OracleCounts {
   std::int64_t total() const { return values + gradients + curvature_products; }
 };
 
-/// Base of all objectives. One object belongs to one run; its counters are not shared.
+/// Base of all objectives. One object belongs to one run; its counters are not shared. domain() decides the class:
+/// simplex -> SimplexObjective, grid -> GridObjective, particles -> ParticleObjective (static_cast is safe).
 class BOREL_EXPORT Objective {
  public:
   virtual ~Objective();
@@ -43,6 +44,8 @@ class BOREL_EXPORT Objective {
   mutable std::atomic<std::int64_t> values_{0}, gradients_{0}, curvature_{0};
 };
 
+// The abilities below describe structure; reading it is not counted as an oracle call.
+
 /// Ability: F(p) = 1/2 p' Q p + b' p + c. Column access allows O(n) pairwise steps.
 class QuadraticForm {
  public:
@@ -61,7 +64,8 @@ class MixtureLikelihood {
   virtual std::span<const double> row_weight() const = 0;      ///< w, sums to 1
 };
 
-/// Ability: p is a transport plan [n_source, n_target] with fixed marginals, F(P) = <C, P> + epsilon sum P (log P - 1).
+/// Ability: p is a transport plan [n_source, n_target], row-major, with fixed marginals (they narrow the domain),
+/// F(P) = <C, P> + epsilon sum P (log P - 1).
 class TransportProblem {
  public:
   virtual ~TransportProblem() = default;
@@ -71,7 +75,7 @@ class TransportProblem {
   virtual double epsilon() const = 0;
 };
 
-/// Ability: linear equality constraints A p = b beyond the simplex (maximum entropy under moments).
+/// Ability: linear equality constraints A p = b that narrow the simplex (maximum entropy under moments).
 class LinearConstraints {
  public:
   virtual ~LinearConstraints() = default;
@@ -96,8 +100,12 @@ class BOREL_EXPORT SimplexObjective : public Objective {
   virtual std::optional<double> smoothness() const { return std::nullopt; }
   /// Smoothness relative to the entropy: F - L * sum p log p is concave; the step size of mirror descent is 1 / L.
   virtual std::optional<double> relative_smoothness() const { return std::nullopt; }
-  /// argmin of F(p + t d) over t in [0, t_max], when there is a closed form; counts as one value call.
-  virtual std::optional<double> exact_step(std::span<const double> p, std::span<const double> d, double t_max) const;
+  /// argmin of F(p + t d) over t in [0, t_max], when there is a closed form; counts as one value call then.
+  std::optional<double> exact_step(std::span<const double> p, std::span<const double> d, double t_max) const {
+    const std::optional<double> step = do_exact_step(p, d, t_max);
+    if (step) count(Oracle::value);
+    return step;
+  }
 
   virtual const QuadraticForm* quadratic() const { return nullptr; }
   virtual const MixtureLikelihood* mixture() const { return nullptr; }
@@ -108,15 +116,25 @@ class BOREL_EXPORT SimplexObjective : public Objective {
   virtual double do_value(std::span<const double> p) const = 0;
   virtual double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const = 0;
   virtual void do_curvature_product(std::span<const double> p, std::span<const double> v, std::span<double> out) const;
+  virtual std::optional<double> do_exact_step(std::span<const double> /*p*/, std::span<const double> /*d*/,
+                                              double /*t_max*/) const {
+    return std::nullopt;
+  }
 };
 
-/// Regular grid of cells; axis 0 is the slow one. n_axes is 1 or 2.
-struct GridSpec {
+/// Regular grid of cells; axis 0 is the slow one. n_axes is 1 or 2. No mass crosses the border.
+struct BOREL_EXPORT GridSpec {
   std::vector<double> begin, end;
   std::vector<index_t> n_cells;
   index_t n_axes() const { return static_cast<index_t>(n_cells.size()); }
   index_t size() const;
   double cell_volume() const;
+  double width(index_t axis) const {
+    const auto a = static_cast<std::size_t>(axis);
+    return (end[a] - begin[a]) / static_cast<double>(n_cells[a]);
+  }
+  /// Cell centres, row-major [size(), n_axes()].
+  std::vector<double> centres() const;
 };
 
 /// F(p) = int V p + 1/2 int int W(x - y) p p + int U(p), the energies whose Wasserstein gradient flow is
@@ -148,7 +166,8 @@ class BOREL_EXPORT FreeEnergy : public Objective {
   /// Density at time t of the flow from the problem's own start, when known in closed form; out [n].
   virtual bool exact_density(double t, TensorView<const double, 2> x, std::span<double> out) const;
 
-  /// On particles, methods call this once per velocity evaluation, so that work can be compared. On the grid too.
+  /// Methods that make a velocity of potential_gradient() and the like call this once per evaluation for all points, so
+  /// that work can be compared; GridObjective and ParticleObjective members count themselves.
   void count_velocity() const { count(Oracle::gradient); }
 };
 

@@ -50,6 +50,7 @@ class BOREL_EXPORT Trace {
   Trace(const Objective& objective, index_t max_points, index_t max_snapshots);
 
   bool active() const { return objective_ != nullptr; }
+  /// @param value F as the objective gives it (particles: without the internal energy, unless the method estimates it)
   void record(index_t iteration, double value, double gap, double flow_time = 0);
   /// Keeps a copy now and then: after 1, 2, 4, 8, ... iterations, thinned to max_snapshots.
   void snapshot(index_t iteration, std::span<const double> state, double flow_time = 0);
@@ -68,6 +69,9 @@ class BOREL_EXPORT Trace {
 struct OptimizerResult {
   std::vector<double> state;  ///< p, cell values, or particles row-major [N, d]
   Outcome outcome;
+  /// Multipliers y of the objective's linear constraints A p = b, signs as in grad F + A'y; for transport the rows'
+  /// [n_source], then the columns' [n_target]. The framework turns any y into a certified gap. Empty = none found.
+  std::vector<double> multipliers = {};
 };
 
 struct OptimizerTraits {
@@ -75,6 +79,8 @@ struct OptimizerTraits {
   bool monotone = false;             ///< values in the trace never increase; contract-tested when claimed
   bool needs_smoothness = false;
   bool random = false;               ///< uses the seed
+  bool linear_constraints = false;   ///< respects SimplexObjective::constraints()
+  bool transport = false;            ///< respects SimplexObjective::transport()
   std::string rate;                  ///< what theory says, e.g. "O(1/k^2)"
 };
 
@@ -87,11 +93,13 @@ class BOREL_EXPORT Optimizer {
 
   virtual OptimizerTraits traits() const = 0;
 
-  /// "" when the method can work on this objective, else the reason (domain, missing structure); recorded as skipped.
+  /// "" when the method can work on this objective, else the reason (domain, missing structure); recorded as skipped. The
+  /// default compares traits(): domain, and constraints or transport, which a method that ignores them would violate.
   virtual std::string refuses(const Objective& objective) const;
 
   /// @param start a point of the domain (n, number of cells, or N * d numbers)
-  /// @return a point of the domain, to 1e-12, whatever happened; `converged` only when the method's test holds
+  /// @return a point of the domain, to 1e-12, whatever happened; `converged` only when the method's test holds. Linear
+  ///   constraints and marginals may be met less exactly; the framework measures constraint_violation()
   /// @throws MethodError for non-finite values or gradients (it names the call and the coordinate)
   virtual OptimizerResult minimize(Objective& objective, std::span<const double> start, const StopRule& stop, Seed seed,
                                    Trace& trace) const = 0;
@@ -103,6 +111,15 @@ class BOREL_EXPORT Optimizer {
 /// negative by rounding on the support. One gradient call.
 BOREL_EXPORT double frank_wolfe_gap(const SimplexObjective& objective, std::span<const double> p);
 BOREL_EXPORT double frank_wolfe_gap(std::span<const double> p, std::span<const double> gradient);
+
+/// The same for a domain narrowed by constraints() or transport(), from any multipliers y:
+///   p . grad F + y . b - min_i (grad F + A'y)_i  >= F(p) - F*.
+/// Equals frank_wolfe_gap without either. NaN when y is empty though there are constraints. One gradient call.
+BOREL_EXPORT double certified_gap(const SimplexObjective& objective, std::span<const double> p,
+                                  std::span<const double> multipliers);
+
+/// Largest |A p - b| over constraints and marginals; 0 without either.
+BOREL_EXPORT double constraint_violation(const SimplexObjective& objective, std::span<const double> p);
 
 /// Distance of a state from its domain: most negative entry and error of the total mass.
 BOREL_EXPORT double domain_violation(const Objective& objective, std::span<const double> state);
