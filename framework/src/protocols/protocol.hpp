@@ -23,14 +23,6 @@ struct Role {
   std::string default_spec;  ///< "" = must be given; e.g. position defaults to "none"
 };
 
-/// Declaration of one metric, so that tables, ranks and figures know it before the first cell has run.
-struct MetricInfo {
-  std::string name, unit;
-  Direction direction = Direction::none;
-  std::string doc;
-  bool headline = false;  ///< the report ranks by headline metrics
-};
-
 struct CellInput {
   std::shared_ptr<const Dataset> dataset;
   const Registry* registry = nullptr;

@@ -1,11 +1,11 @@
 // All that is known about a run, in memory. Made from the journal; results.h5, CSV and the report are made from this.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "protocols/protocol.hpp"
 #include "study/outcome.hpp"
 
 namespace borel {

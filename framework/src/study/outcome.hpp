@@ -17,6 +17,14 @@ struct Metric {
   Direction direction = Direction::none;
 };
 
+/// Declaration of one metric, so that tables, ranks and figures know it before the first cell has run.
+struct MetricInfo {
+  std::string name, unit;
+  Direction direction = Direction::none;
+  std::string doc;
+  bool headline = false;  ///< the report ranks by headline metrics
+};
+
 /// A named series, drawn as a line in the report.
 struct Curve {
   std::string name, x_label, y_label;
