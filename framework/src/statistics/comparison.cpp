@@ -1,0 +1,287 @@
+#include "statistics/comparison.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <set>
+#include <tuple>
+
+namespace borel {
+namespace {
+
+constexpr double k_level = 0.95;
+constexpr double k_alpha = 0.05;
+constexpr std::int64_t k_datasets_for_generality = 5;
+constexpr int k_shuffles = 2000;
+
+/// Reports of the same results show the same figures; nothing but the name of what is estimated enters the
+/// seed.
+Seed report_seed(const ComparisonGroup& group, std::string_view what) {
+  return Seed{0}.derive("report").derive(group.protocol).derive(group.options).derive(what);
+}
+
+std::string join(const std::vector<std::string>& parts, std::string_view separator) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : std::string(separator)) + part;
+  return text;
+}
+
+ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
+  ComparisonGroup group;
+  group.protocol = members.front()->protocol;
+  group.options = members.front()->options;
+
+  const std::size_t n_roles = members.front()->methods.size();
+  std::vector<bool> varies(n_roles, false);
+  for (const CellRecord* cell : members)
+    for (std::size_t role = 0; role < n_roles; ++role)
+      varies[role] = varies[role] || cell->methods.at(role).label != members.front()->methods[role].label;
+  if (n_roles > 0 && std::find(varies.begin(), varies.end(), true) == varies.end()) varies[0] = true;
+  std::vector<std::string> constant;
+  for (std::size_t role = 0; role < n_roles; ++role)
+    if (!varies[role])
+      constant.push_back(members.front()->methods[role].family + " " + members.front()->methods[role].label);
+  group.constant_methods = join(constant, ", ");
+
+  const auto entry_label = [&](const CellRecord& cell) {
+    std::vector<std::string> labels;
+    for (std::size_t role = 0; role < n_roles; ++role)
+      if (varies[role]) labels.push_back(cell.methods[role].label);
+    return join(labels, " + ");
+  };
+  std::map<std::string, const CellRecord*> entries;
+  std::set<std::string> datasets;
+  std::set<std::int64_t> repetitions;
+  for (const CellRecord* cell : members) {
+    entries.emplace(entry_label(*cell), cell);
+    datasets.insert(cell->dataset);
+    repetitions.insert(cell->repetition);
+  }
+  for (const auto& [label, cell] : entries) {
+    group.entries.push_back(label);
+    group.entry_methods.push_back(cell->methods);
+  }
+  group.datasets.assign(datasets.begin(), datasets.end());
+  group.repetitions.assign(repetitions.begin(), repetitions.end());
+
+  const auto place = [](const auto& sorted, const auto& value) {
+    return static_cast<std::size_t>(std::lower_bound(sorted.begin(), sorted.end(), value) - sorted.begin());
+  };
+  group.cells.assign(group.entries.size() * group.datasets.size() * group.repetitions.size(), nullptr);
+  for (const CellRecord* cell : members) {
+    const std::size_t entry = place(group.entries, entry_label(*cell)),
+                      dataset = place(group.datasets, cell->dataset),
+                      repetition = place(group.repetitions, cell->repetition);
+    group.cells[(entry * group.datasets.size() + dataset) * group.repetitions.size() + repetition] = cell;
+  }
+  return group;
+}
+
+double cost_of(const CellRecord* cell, const MetricInfo& metric) {
+  const std::optional<double> value = metric_value(cell, metric.name);
+  if (!value) return BlockTable::k_no_value;
+  return metric.direction == Direction::higher_is_better ? -*value : *value;
+}
+
+/// Costs of all complete (dataset, repetition) blocks, with the dataset of each.
+struct Blocks {
+  std::vector<std::vector<double>> cost;
+  std::vector<std::int64_t> dataset;
+};
+
+Blocks complete_blocks(const ComparisonGroup& group, Comparison& comparison) {
+  Blocks blocks;
+  for (std::size_t d = 0; d < group.datasets.size(); ++d) {
+    std::set<std::vector<double>> seen;
+    for (std::size_t r = 0; r < group.repetitions.size(); ++r) {
+      std::vector<double> cost;
+      for (std::size_t e = 0; e < group.entries.size(); ++e)
+        if (const CellRecord* cell = group.cell(e, d, r)) cost.push_back(cost_of(cell, comparison.metric));
+      if (cost.size() < group.entries.size()) {
+        ++comparison.n_incomplete;
+      } else if (!seen.insert(cost).second) {
+        ++comparison.n_repeated;  // deterministic methods on fixed data: the same evidence, not more of it
+      } else {
+        for (std::size_t e = 0; e < cost.size(); ++e)
+          if (!std::isfinite(cost[e])) ++comparison.standings[e].n_without_value;
+        blocks.cost.push_back(std::move(cost));
+        blocks.dataset.push_back(static_cast<std::int64_t>(d));
+      }
+    }
+  }
+  return blocks;
+}
+
+/// One block per dataset: mean rank over repetitions, so that one failure among many repetitions weighs as
+/// one.
+Blocks per_dataset(const Blocks& blocks) {
+  Blocks merged;
+  std::size_t n_merged = 0;
+  for (std::size_t b = 0; b < blocks.cost.size(); ++b) {
+    const std::vector<double> ranks = mid_ranks(blocks.cost[b]);
+    if (merged.dataset.empty() || merged.dataset.back() != blocks.dataset[b]) {
+      merged.dataset.push_back(blocks.dataset[b]);
+      merged.cost.emplace_back(ranks.size(), 0.0);
+      n_merged = 0;
+    }
+    ++n_merged;
+    std::vector<double>& mean = merged.cost.back();
+    for (std::size_t e = 0; e < ranks.size(); ++e)
+      mean[e] += (ranks[e] - mean[e]) / static_cast<double>(n_merged);
+  }
+  return merged;
+}
+
+double difference(double worse_cost, double better_cost) {
+  if (!std::isfinite(worse_cost) && !std::isfinite(better_cost)) return 0;  // both without a value: a tie
+  return worse_cost - better_cost;
+}
+
+}  // namespace
+
+std::vector<ComparisonGroup> comparison_groups(const RunResults& results) {
+  std::vector<ComparisonGroup> groups;
+  std::map<std::pair<std::string, std::string>, std::vector<const CellRecord*>> members;
+  for (const CellRecord& cell : results.cells)
+    if (!cell.methods.empty()) members[{cell.protocol, cell.options}].push_back(&cell);
+  groups.reserve(members.size());
+  for (const auto& [key, cells] : members) groups.push_back(make_group(cells));
+  return groups;
+}
+
+std::optional<double> metric_value(const CellRecord* cell, std::string_view metric) {
+  if (!cell || cell->result.outcome != CellOutcome::ok) return std::nullopt;
+  for (const Metric& candidate : cell->result.metrics)
+    if (candidate.name == metric && !std::isnan(candidate.value)) return candidate.value;
+  return std::nullopt;
+}
+
+ValueSummary summarise(const ComparisonGroup& group, std::size_t entry, std::size_t dataset,
+                       std::string_view metric) {
+  ValueSummary summary;
+  bool finite = true;
+  for (std::size_t r = 0; r < group.repetitions.size(); ++r) {
+    const CellRecord* cell = group.cell(entry, dataset, r);
+    summary.n_cells += cell != nullptr;
+    if (const std::optional<double> value = metric_value(cell, metric)) {
+      summary.values.push_back(*value);
+      finite = finite && std::isfinite(*value);
+    }
+  }
+  if (summary.values.empty()) return summary;
+  summary.mean = std::accumulate(summary.values.begin(), summary.values.end(), 0.0) /
+                 static_cast<double>(summary.values.size());
+  if (finite)
+    summary.interval = bootstrap_mean(
+        summary.values, k_level,
+        report_seed(group, metric).derive(group.entries[entry]).derive(group.datasets[dataset]));
+  return summary;
+}
+
+Comparison compare_entries(const ComparisonGroup& group, const MetricInfo& metric) {
+  const std::size_t k = group.entries.size();
+  Comparison comparison;
+  comparison.metric = metric;
+  comparison.standings.resize(k);
+  for (std::size_t e = 0; e < k; ++e) comparison.standings[e].entry = e;
+
+  Blocks blocks = complete_blocks(group, comparison);
+  comparison.n_datasets =
+      static_cast<std::int64_t>(std::set(blocks.dataset.begin(), blocks.dataset.end()).size());
+  if (comparison.n_datasets >= k_datasets_for_generality) {
+    comparison.unit = BlockUnit::dataset;
+    blocks = per_dataset(blocks);
+  }
+  comparison.table.n_methods = static_cast<std::int64_t>(k);
+  comparison.table.n_blocks = static_cast<std::int64_t>(blocks.cost.size());
+  for (const auto& row : blocks.cost)
+    comparison.table.cost.insert(comparison.table.cost.end(), row.begin(), row.end());
+  if (blocks.cost.empty()) return comparison;
+
+  comparison.friedman = friedman(comparison.table, k_shuffles, report_seed(group, metric.name).value);
+  std::vector<std::vector<double>> ranks;
+  for (const auto& row : blocks.cost) ranks.push_back(mid_ranks(row));
+  // Datasets are a sample of datasets; repetitions are a sample within their dataset.
+  const std::vector<std::int64_t> strata =
+      comparison.unit == BlockUnit::dataset ? std::vector<std::int64_t>(ranks.size(), 0) : blocks.dataset;
+  for (Standing& standing : comparison.standings) {
+    const std::size_t e = standing.entry;
+    std::vector<double> own;
+    for (std::size_t b = 0; b < ranks.size(); ++b) {
+      own.push_back(ranks[b][e]);
+      standing.share_best +=
+          blocks.cost[b][e] == *std::min_element(blocks.cost[b].begin(), blocks.cost[b].end()) &&
+          std::isfinite(blocks.cost[b][e]);
+    }
+    standing.share_best /= static_cast<double>(ranks.size());
+    standing.average_rank = comparison.friedman.average_rank[e];
+    standing.rank_interval = bootstrap_mean(
+        own, strata, k_level, report_seed(group, metric.name).derive("rank").derive(group.entries[e]));
+  }
+  std::stable_sort(comparison.standings.begin(), comparison.standings.end(),
+                   [](const Standing& a, const Standing& b) { return a.average_rank < b.average_rank; });
+  if (k < 2) return comparison;
+
+  comparison.critical_difference =
+      nemenyi_critical_difference(k_alpha, static_cast<int>(k), comparison.table.n_blocks);
+  std::vector<double> ascending;
+  for (const Standing& standing : comparison.standings) ascending.push_back(standing.average_rank);
+  comparison.cliques = nemenyi_cliques(ascending, comparison.critical_difference);
+
+  std::vector<double> p_values;
+  for (std::size_t i = 0; i < k; ++i)
+    for (std::size_t j = i + 1; j < k; ++j) {
+      PairTest pair{comparison.standings[i].entry, comparison.standings[j].entry, {}, 1};
+      std::vector<double> differences;
+      for (const auto& row : blocks.cost)
+        differences.push_back(difference(row[pair.worse], row[pair.better]));
+      pair.wilcoxon = wilcoxon_signed_rank(differences);
+      p_values.push_back(pair.wilcoxon.p_value);
+      comparison.pairs.push_back(pair);
+    }
+  const std::vector<double> adjusted = holm_adjusted(p_values);
+  for (std::size_t i = 0; i < adjusted.size(); ++i) comparison.pairs[i].p_holm = adjusted[i];
+  return comparison;
+}
+
+std::string describe_evidence(const Comparison& comparison) {
+  const auto counted = [](std::int64_t n, std::string_view thing) {
+    return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s");
+  };
+  std::string text;
+  if (comparison.table.n_blocks == 0) {
+    text = "No block is complete, so nothing can be ranked.";
+  } else if (comparison.unit == BlockUnit::dataset) {
+    text = fmt::format("The evidence is {}: each counts once, with its mean rank over repetitions.",
+                       counted(comparison.n_datasets, "dataset"));
+  } else {
+    text = fmt::format(
+        "The evidence is {} (dataset, repetition) from {}: conclusions hold for {}, not for new data.",
+        counted(comparison.table.n_blocks, "block"), counted(comparison.n_datasets, "dataset"),
+        comparison.n_datasets == 1 ? "this dataset" : "these datasets");
+  }
+  if (comparison.table.n_blocks > 0 && !comparison.pairs.empty()) {
+    const double smallest = std::min(1.0, std::exp2(1.0 - static_cast<double>(comparison.table.n_blocks)) *
+                                              static_cast<double>(comparison.pairs.size()));
+    if (smallest >= k_alpha)
+      text += fmt::format(
+          " With so few blocks the Wilcoxon-Holm test of a pair cannot go below p = {:.2g}, whatever the "
+          "results.",
+          smallest);
+  }
+  if (comparison.n_repeated > 0)
+    text +=
+        fmt::format(" {} gave the same values again for every method and {} counted once.",
+                    counted(comparison.n_repeated, "repetition"), comparison.n_repeated == 1 ? "is" : "are");
+  if (comparison.n_incomplete > 0)
+    text += fmt::format(
+        " {} left out because not all of {} cells were run.",
+        counted(comparison.n_incomplete, "block") + (comparison.n_incomplete == 1 ? " is" : " are"),
+        comparison.n_incomplete == 1 ? "its" : "their");
+  return text;
+}
+
+}  // namespace borel
