@@ -35,25 +35,25 @@ struct ExtraInput {
   /// Which numbers are valid. A network maps a projection x of the token to them: x, log(1 + e^x), 1 / (1 + e^-x),
   /// -log(1 + e^-x); its bias starts where this gives `default_value`. Tests draw from them.
   enum class Values { real, non_negative, unit_interval, non_positive };
-  std::string name;
+  std::string name = {};
   Heads heads = Heads::kv;
   Tokens tokens = Tokens::key;
   index_t width = 1;  ///< numbers per token and head
   Values values = Values::real;
   double default_value = 0;  ///< one of the valid `values`
-  std::string doc;
+  std::string doc = {};
 };
 
 /// One evaluation. Views must stay valid during the call; nothing is kept.
 struct AttentionCall {
-  TensorView<const float, 3> q, k, v;
+  TensorView<const float, 3> q = {}, k = {}, v = {};
   bool causal = true;
   index_t query_offset = 0;
   const PositionPlan* position = nullptr;             ///< null = none; made for d_head = Attention::plan_d_head()
-  std::span<const TensorView<const float, 3>> extra;  ///< in the order of extra_inputs()
-  ParameterValues parameters;                         ///< in the order of parameters()
-  AttentionContext context;                           ///< the context that the parameters were made for
-  StopToken stop;
+  std::span<const TensorView<const float, 3>> extra = {};  ///< in the order of extra_inputs()
+  ParameterValues parameters = {};                    ///< in the order of parameters()
+  AttentionContext context = {};                      ///< the context that the parameters were made for
+  StopToken stop = {};
 
   index_t h_q() const { return q.shape(0); }
   index_t h_kv() const { return k.shape(0); }
@@ -85,9 +85,9 @@ class AttentionBackward {
   virtual void forward_saving(const AttentionCall& call, TensorView<float, 3> o, TensorView<float, 3> saved) const = 0;
 
   struct Gradients {
-    TensorView<float, 3> d_q, d_k, d_v;             ///< same shapes as q, k, v; added to
-    std::span<const TensorView<float, 3>> d_extra;  ///< added to; a view of size 0 is not asked for
-    ParameterGradients d_parameters;                ///< added to
+    TensorView<float, 3> d_q = {}, d_k = {}, d_v = {};  ///< same shapes as q, k, v; added to
+    std::span<const TensorView<float, 3>> d_extra = {};  ///< added to; a view of size 0 is not asked for
+    ParameterGradients d_parameters = {};           ///< added to
     PositionGradients* d_position = nullptr;        ///< added to; null = not asked for
   };
   virtual void backward(const AttentionCall& call, TensorView<const float, 3> o, TensorView<const float, 3> saved,
@@ -105,11 +105,11 @@ class AttentionStep {
 
   struct Token {
     index_t t = 0;                                      ///< absolute position, 0, 1, 2, ... without gaps
-    TensorView<const float, 2> q, k, v;                 ///< [h_q, d_k], [h_kv, d_k], [h_kv, d_v]
+    TensorView<const float, 2> q = {}, k = {}, v = {};  ///< [h_q, d_k], [h_kv, d_k], [h_kv, d_v]
     const PositionPlan* position = nullptr;             ///< plan for n_q = 1, n_k = t + 1, query_offset = t
-    std::span<const TensorView<const float, 2>> extra;  ///< [heads, width] each
-    ParameterValues parameters;
-    AttentionContext context;
+    std::span<const TensorView<const float, 2>> extra = {};  ///< [heads, width] each
+    ParameterValues parameters = {};
+    AttentionContext context = {};
   };
   /// Takes in the token, then writes its output o [h_q, d_v]. Equals row t of the causal forward pass within max_error.
   virtual void step(const Token& token, std::span<float> state, TensorView<float, 2> o) const = 0;
@@ -185,7 +185,8 @@ class BOREL_EXPORT AttentionDefaults {
 };
 
 /// Rotates rows of q or k for one band: out[t] = rotation by positions[t] of in[t], the same direction on both sides, so
-/// that out_q . out_k is the band's score. Applies the amplitude, but neither maps nor band.logit_scale.
+/// that out_q . out_k is the band's score. Applies the amplitude, but neither maps nor band.logit_scale. The transposed
+/// map, for gradients: the same with positions, sign and amplitude_origin negated.
 /// @param positions [n, n_axes] for these rows   @param sign +1 for the query side's amplitude, -1 for the key side's
 /// @param amplitude_origin position that has amplitude 1 (centre of the block, so that long contexts cannot overflow)
 BOREL_EXPORT void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions, int sign,

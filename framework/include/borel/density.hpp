@@ -23,8 +23,8 @@ struct RealInterval {
 /// Samples in memory: x [n_samples, n_dims], finite; weights empty (all equal) or [n_samples], >= 0 with a positive sum.
 /// Weights count as repetitions up to a common factor.
 struct Samples {
-  TensorView<const double, 2> x;
-  std::span<const double> weights;
+  TensorView<const double, 2> x = {};
+  std::span<const double> weights = {};
   index_t n_samples() const { return x.shape(0); }
   index_t n_dims() const { return x.shape(1); }
 };
@@ -44,8 +44,8 @@ class SampleStream {
 /// Equal-width weighted histogram of one dimension, fine enough that binning error is far below sampling error. The
 /// framework makes it in one pass over a stream.
 struct FineHistogram {
-  RealInterval range;             ///< covers every sample
-  std::vector<double> weight;     ///< per bin; the sum is the total weight
+  RealInterval range = {};        ///< covers every sample
+  std::vector<double> weight = {};  ///< per bin; the sum is the total weight
   double n_samples = 0;           ///< samples behind it
   double mean = 0, variance = 0;  ///< of the samples themselves, not of the bins
   double bin_width() const { return (range.end - range.begin) / static_cast<double>(weight.size()); }
@@ -92,8 +92,8 @@ struct DensityTraits {
 
 /// Everything a fit needs besides the data.
 struct FitContext {
-  Budget budget;
-  Seed seed;                     ///< restarts, initialisation
+  Budget budget = {};
+  Seed seed = {};                ///< restarts, initialisation
   Progress* progress = nullptr;  ///< may be null
 };
 

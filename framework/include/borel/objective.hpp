@@ -124,8 +124,8 @@ class BOREL_EXPORT SimplexObjective : public Objective {
 
 /// Regular grid of cells; axis 0 is the slow one. n_axes is 1 or 2. No mass crosses the border.
 struct BOREL_EXPORT GridSpec {
-  std::vector<double> begin, end;
-  std::vector<index_t> n_cells;
+  std::vector<double> begin = {}, end = {};
+  std::vector<index_t> n_cells = {};
   index_t n_axes() const { return static_cast<index_t>(n_cells.size()); }
   index_t size() const;
   double cell_volume() const;

@@ -24,7 +24,7 @@ namespace borel {
 
 /// When to end. The first limit that is met decides.
 struct StopRule {
-  Budget budget;
+  Budget budget = {};
   double gap_tolerance = 1e-9;       ///< simplex: stop when the Frank-Wolfe gap is at most this (absolute)
   double time_horizon = 0;           ///< flows: evolve to this time; 0 = to stationarity
   double stationarity_tolerance = 1e-9;  ///< flows without horizon: norm of the velocity
@@ -67,8 +67,8 @@ class BOREL_EXPORT Trace {
 };
 
 struct OptimizerResult {
-  std::vector<double> state;  ///< p, cell values, or particles row-major [N, d]
-  Outcome outcome;
+  std::vector<double> state = {};  ///< p, cell values, or particles row-major [N, d]
+  Outcome outcome = {};
   /// Multipliers y of the objective's linear constraints A p = b, signs as in grad F + A'y; for transport the rows'
   /// [n_source], then the columns' [n_target]. The framework turns any y into a certified gap. Empty = none found.
   std::vector<double> multipliers = {};
@@ -81,7 +81,7 @@ struct OptimizerTraits {
   bool random = false;               ///< uses the seed
   bool linear_constraints = false;   ///< respects SimplexObjective::constraints()
   bool transport = false;            ///< respects SimplexObjective::transport()
-  std::string rate;                  ///< what theory says, e.g. "O(1/k^2)"
+  std::string rate = {};             ///< what theory says, e.g. "O(1/k^2)"
 };
 
 /// A distribution optimizer. Immutable after construction; every member may be called from many threads at once, each

@@ -27,10 +27,10 @@ struct PositionContext {
   index_t test_length = 0;               ///< longest context of this evaluation; 0 = n_k
   bool causal = true;
   bool training = false;                 ///< index rules that differ in training (random positions, PoSE)
-  Seed seed;                             ///< for those; the same for all layers and heads of one training step
+  Seed seed = {};                        ///< for those; the same for all layers and heads of one training step
   // Per token, not per row: query i has those of token i, so every i < n_k when one of them is given.
-  TensorView<const double, 2> coordinates;  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
-  std::span<const index_t> documents;       ///< [n_k] document number of each token, ascending; empty = one document
+  TensorView<const double, 2> coordinates = {};  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
+  std::span<const index_t> documents = {};       ///< [n_k] document number of each token, ascending; empty = one document
 };
 
 /// Half-open range.
@@ -43,7 +43,7 @@ struct Interval {
 
 /// A set of pairs (i, j): all three ranges hold, and r is congruent to distance_phase modulo distance_stride.
 struct PairRegion {
-  Interval query, key, distance;
+  Interval query = {}, key = {}, distance = {};
   index_t distance_stride = 1, distance_phase = 0;
   bool contains(index_t i, index_t j) const {
     const index_t r = i - j;
@@ -61,11 +61,11 @@ using PositionTable = std::shared_ptr<const std::vector<double>>;
 /// where q_m, k_m are complex numbers made of two components by `pairing`; components from n_rot_dims on are not
 /// rotated and enter with their plain product. Angles stay in double until sine and cosine are taken.
 struct Band {
-  PairRegion region;
-  PositionTable query_position;  ///< [n_q, n_axes]; index is the query's row in the call
-  PositionTable key_position;    ///< [n_k, n_axes]
-  PositionTable angle;           ///< [n_rot_dims / 2, n_axes], radians per unit of position; null = no rotation
-  PositionTable log_amplitude;   ///< [n_rot_dims / 2] or null (XPOS); engines centre it per block, so long n is safe
+  PairRegion region = {};
+  PositionTable query_position = {};  ///< [n_q, n_axes]; index is the query's row in the call
+  PositionTable key_position = {};    ///< [n_k, n_axes]
+  PositionTable angle = {};           ///< [n_rot_dims / 2, n_axes], radians per unit of position; null = no rotation
+  PositionTable log_amplitude = {};   ///< [n_rot_dims / 2] or null (XPOS); engines centre it per block, so long n is safe
   index_t n_axes = 1;
   double logit_scale = 1;        ///< multiplies the score (YaRN temperature)
 };
@@ -127,9 +127,9 @@ struct PositionPlan {
 /// Gradients with respect to a plan. Engines add to what is not empty. The caller asks for bias and query_scale where the
 /// plan has them and a parameter is trainable, and for angles only when traits().learns_angles. Not for ensembles.
 struct PositionGradients {
-  std::span<float> bias;                       ///< [n_heads, bias_width]
-  std::span<float> query_scale;                ///< [n_q]
-  std::vector<std::span<double>> angle;        ///< per band [n_rot_dims / 2, n_axes]; empty = not asked for
+  std::span<float> bias = {};                  ///< [n_heads, bias_width]
+  std::span<float> query_scale = {};           ///< [n_q]
+  std::vector<std::span<double>> angle = {};   ///< per band [n_rot_dims / 2, n_axes]; empty = not asked for
 };
 
 /// Optional ability: an absolute encoding added to token embeddings (sinusoidal, learned).
@@ -201,5 +201,10 @@ BOREL_EXPORT std::string check_plan(const PositionPlan& plan, const PositionCont
 inline PositionTable make_table(std::vector<double> values) {
   return std::make_shared<const std::vector<double>>(std::move(values));
 }
+
+/// theta_base^(-2m / n_rot_dims) for m = 0 .. n_rot_dims / 2 - 1. @throws MethodError when n_rot_dims is odd
+BOREL_EXPORT PositionTable rotary_angles(double theta_base, index_t n_rot_dims);
+/// first, first + 1, ...: the plain positions of n rows.
+BOREL_EXPORT PositionTable running_positions(index_t first, index_t n);
 
 }  // namespace borel

@@ -20,7 +20,7 @@ enum class Termination {
 /// A type for programs and a sentence for people ("gap 3.1e-10 <= 1e-9 after 214 iterations").
 struct Outcome {
   Termination termination = Termination::converged;
-  std::string sentence;
+  std::string sentence = {};
   index_t iterations = 0;
 };
 
@@ -32,7 +32,7 @@ struct Budget {
   index_t max_oracle_calls = std::numeric_limits<index_t>::max();
   double max_seconds = std::numeric_limits<double>::infinity();
   double memory_bytes = std::numeric_limits<double>::infinity();
-  StopToken stop;
+  StopToken stop = {};
 };
 
 /// Told about progress, at most a few times a second matters; may be called from any one thread at a time.
