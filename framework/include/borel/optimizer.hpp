@@ -61,7 +61,7 @@ class BOREL_EXPORT Trace {
  private:
   const Objective* objective_ = nullptr;
   StopToken::Clock::time_point start_{};
-  index_t max_points_ = 0, max_snapshots_ = 0, stride_ = 1, next_ = 0, next_snapshot_ = 0;
+  index_t max_points_ = 0, max_snapshots_ = 0, stride_ = 1, next_snapshot_ = 0;
   std::vector<Point> points_;
   std::vector<Snapshot> snapshots_;
 };
