@@ -1,6 +1,7 @@
 #include "dataset/csv.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <charconv>
 #include <cmath>
@@ -68,14 +69,15 @@ CsvTable parse_csv(std::string_view text, std::string_view who) {
       if (header) continue;
     }
     if (fields.size() != table.columns.size())
-      throw DatasetError(fmt::format("{}:{}: {} fields, but the first line has {}", who, line_number, fields.size(),
-                                     table.columns.size()));
+      throw DatasetError(fmt::format("{}:{}: {} fields, but the first line has {}", who, line_number,
+                                     fields.size(), table.columns.size()));
     for (std::size_t i = 0; i < fields.size(); ++i) {
       const auto value = number_of(fields[i]);
       if (!value || !std::isfinite(*value))
-        throw DatasetError(fmt::format("{}:{}: field {} ({}) is '{}', not a finite number; missing values are not "
-                                       "accepted: remove or fill them first",
-                                       who, line_number, i + 1, table.columns[i], fields[i]));
+        throw DatasetError(
+            fmt::format("{}:{}: field {} ({}) is '{}', not a finite number; missing values are not "
+                        "accepted: remove or fill them first",
+                        who, line_number, i + 1, table.columns[i], fields[i]));
       table.values.push_back(*value);
     }
     ++table.rows;

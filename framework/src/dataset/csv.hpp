@@ -18,8 +18,9 @@ struct CsvTable {
   std::size_t column(std::string_view name, std::string_view who) const;
 };
 
-/// Comma, semicolon or tab (taken from the first line), '.' as decimal point, optional header, '#' comment lines, no
-/// missing values, the same number of fields in every line. `who` starts the messages, usually the file's path.
+/// Comma, semicolon or tab (taken from the first line), '.' as decimal point, optional header, '#' comment
+/// lines, no missing values, the same number of fields in every line. `who` starts the messages, usually the
+/// file's path.
 /// @throws DatasetError "<who>:<line>: ..." at the first line that breaks a rule
 CsvTable parse_csv(std::string_view text, std::string_view who);
 

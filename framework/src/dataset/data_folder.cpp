@@ -12,7 +12,8 @@ namespace borel {
 namespace {
 
 std::shared_ptr<const Dataset> open_shared(const std::filesystem::path& file, bool screen) {
-  // Waiting for an opening of the same file by another thread is what we want, so one lock over the opening will do.
+  // Waiting for an opening of the same file by another thread is what we want, so one lock over the opening
+  // will do.
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<const Dataset>> opened;
   const std::lock_guard lock(mutex);
@@ -36,7 +37,8 @@ std::filesystem::path data_folder() {
   if (const auto folder = set("BOREL_DATA"); !folder.empty()) return folder;
   if (const auto cache = set("XDG_CACHE_HOME"); !cache.empty()) return cache / "borel";
   if (const auto home = set("HOME"); !home.empty()) return home / ".cache" / "borel";
-  throw DatasetError("no folder for datasets: set BOREL_DATA to one (HOME and XDG_CACHE_HOME are not set either)");
+  throw DatasetError(
+      "no folder for datasets: set BOREL_DATA to one (HOME and XDG_CACHE_HOME are not set either)");
 }
 
 std::shared_ptr<const Dataset> find_dataset(std::string_view id_or_path) {
@@ -46,8 +48,9 @@ std::shared_ptr<const Dataset> find_dataset(std::string_view id_or_path) {
   if (std::filesystem::exists(file)) return open_shared(file, false);
   if (find_recipe(name))
     throw DatasetError(fmt::format("dataset '{}' is not made yet; run: borel data make {}", name, name));
-  throw DatasetError(fmt::format("unknown dataset '{}'{}; see: borel data list (a file's name must end in .h5)", name,
-                                 did_you_mean(name, recipe_ids())));
+  throw DatasetError(
+      fmt::format("unknown dataset '{}'{}; see: borel data list (a file's name must end in .h5)", name,
+                  did_you_mean(name, recipe_ids())));
 }
 
 }  // namespace borel

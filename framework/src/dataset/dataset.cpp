@@ -32,7 +32,8 @@ DatasetInfo info_from(const Objects& objects, DatasetKind kind, const std::files
   if (const auto* value = std::get_if<std::int64_t>(&seed)) info.seed = static_cast<std::uint64_t>(*value);
   for (const auto& [path, object] : objects) {
     if (object.is_group) continue;
-    info.facts.emplace_back(path, fmt::format("{} [{}]", h5::type_name(object.type), h5::shape_text(object.shape)));
+    info.facts.emplace_back(path,
+                            fmt::format("{} [{}]", h5::type_name(object.type), h5::shape_text(object.shape)));
     info.size_bytes += object.size_bytes;
   }
   return info;
@@ -49,7 +50,7 @@ struct Dataset::State {
 
   DatasetInfo info;
   Objects objects;
-  std::optional<h5::Reader> reader;                 // empty for datasets that live in memory
+  std::optional<h5::Reader> reader;                // empty for datasets that live in memory
   std::map<std::string, Slot, std::less<>> slots;  // one per numeric array; made once, then only filled
 };
 
@@ -91,11 +92,20 @@ void Dataset::verify() const {
   if (!state.reader) return;  // made and sealed by this process
   for (const auto& [path, slot] : state.slots) {
     switch (state.objects.find(path)->second.type) {
-      case h5::ElementType::float64: doubles(path); break;
-      case h5::ElementType::float32: floats(path); break;
-      case h5::ElementType::int64: integers(path); break;
-      case h5::ElementType::uint8: bytes(path); break;
-      case h5::ElementType::string: break;
+      case h5::ElementType::float64:
+        doubles(path);
+        break;
+      case h5::ElementType::float32:
+        floats(path);
+        break;
+      case h5::ElementType::int64:
+        integers(path);
+        break;
+      case h5::ElementType::uint8:
+        bytes(path);
+        break;
+      case h5::ElementType::string:
+        break;
     }
   }
   check_values(state.info.kind,
@@ -104,9 +114,10 @@ void Dataset::verify() const {
                state.info.path);
   const std::string found = content_digest(*state.reader);
   if (found != state.info.content_digest)
-    throw DatasetError(fmt::format("{}: the content digest does not match: the file says {}, its values give {}; the "
-                                   "file was changed after it was made: make it again",
-                                   state.info.path, state.info.content_digest, found));
+    throw DatasetError(
+        fmt::format("{}: the content digest does not match: the file says {}, its values give {}; the "
+                    "file was changed after it was made: make it again",
+                    state.info.path, state.info.content_digest, found));
 }
 
 const DatasetInfo& Dataset::info() const { return state_->info; }
@@ -124,8 +135,8 @@ std::span<const T> Dataset::values(std::string_view name) const {
   }
   const h5::ElementType type = state.objects.find(name)->second.type;
   if (type != h5::element_type_of<T>())
-    throw DatasetError(fmt::format("{}: array /{} has elements of type {}, asked for {}", state.info.path, name,
-                                   h5::type_name(type), h5::type_name(h5::element_type_of<T>())));
+    throw DatasetError(fmt::format("{}: array /{} has elements of type {}, asked for {}", state.info.path,
+                                   name, h5::type_name(type), h5::type_name(h5::element_type_of<T>())));
   State::Slot& slot = found->second;
   std::call_once(slot.once, [&] {
     std::vector<T> loaded = state.reader->read<T>(name);
@@ -138,8 +149,12 @@ std::span<const T> Dataset::values(std::string_view name) const {
 
 std::span<const double> Dataset::doubles(std::string_view name) const { return values<double>(name); }
 std::span<const float> Dataset::floats(std::string_view name) const { return values<float>(name); }
-std::span<const std::uint8_t> Dataset::bytes(std::string_view name) const { return values<std::uint8_t>(name); }
-std::span<const std::int64_t> Dataset::integers(std::string_view name) const { return values<std::int64_t>(name); }
+std::span<const std::uint8_t> Dataset::bytes(std::string_view name) const {
+  return values<std::uint8_t>(name);
+}
+std::span<const std::int64_t> Dataset::integers(std::string_view name) const {
+  return values<std::int64_t>(name);
+}
 
 std::vector<std::int64_t> Dataset::shape(std::string_view name) const {
   const auto found = state_->objects.find(name);
@@ -152,7 +167,8 @@ std::vector<std::string> Dataset::children(std::string_view group) const {
   const std::string prefix = group.empty() ? "" : std::string(group) + "/";
   std::vector<std::string> names;
   for (const auto& [name, object] : state_->objects)
-    if (name.size() > prefix.size() && name.starts_with(prefix) && name.find('/', prefix.size()) == std::string::npos)
+    if (name.size() > prefix.size() && name.starts_with(prefix) &&
+        name.find('/', prefix.size()) == std::string::npos)
       names.push_back(name.substr(prefix.size()));
   return names;
 }
@@ -167,7 +183,8 @@ std::string Dataset::attribute(std::string_view object, std::string_view name) c
     const h5::AttributeValue& value = state_->objects.find(object)->second.attributes.at(std::string(name));
     if (const auto* text = std::get_if<std::string>(&value)) return *text;
   }
-  throw DatasetError(fmt::format("{}: object /{} has no text attribute '{}'", state_->info.path, object, name));
+  throw DatasetError(
+      fmt::format("{}: object /{} has no text attribute '{}'", state_->info.path, object, name));
 }
 
 double Dataset::number(std::string_view object, std::string_view name) const {
@@ -176,7 +193,8 @@ double Dataset::number(std::string_view object, std::string_view name) const {
     if (const auto* number = std::get_if<double>(&value)) return *number;
     if (const auto* integer = std::get_if<std::int64_t>(&value)) return static_cast<double>(*integer);
   }
-  throw DatasetError(fmt::format("{}: object /{} has no numeric attribute '{}'", state_->info.path, object, name));
+  throw DatasetError(
+      fmt::format("{}: object /{} has no numeric attribute '{}'", state_->info.path, object, name));
 }
 
 DatasetInfo read_dataset_info(const std::filesystem::path& file) {

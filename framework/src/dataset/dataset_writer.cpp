@@ -7,8 +7,8 @@
 
 namespace borel {
 
-DatasetWriter::DatasetWriter(DatasetKind kind, std::string_view id, std::string_view title, std::string_view source,
-                             std::string_view licence, std::uint64_t seed) {
+DatasetWriter::DatasetWriter(DatasetKind kind, std::string_view id, std::string_view title,
+                             std::string_view source, std::string_view licence, std::uint64_t seed) {
   objects_[""].is_group = true;
   attribute("", "borel_schema", schema_text(kind));
   attribute("", "borel_version", std::string(BOREL_VERSION));
@@ -92,7 +92,9 @@ std::string DatasetWriter::save(const std::filesystem::path& file) {
       writer.group(path);
     } else {
       std::visit(
-          [&]<class T>(const std::vector<T>& list) { writer.array(path, std::span<const T>(list), about.shape); },
+          [&]<class T>(const std::vector<T>& list) {
+            writer.array(path, std::span<const T>(list), about.shape);
+          },
           values_.at(path));
     }
     for (const auto& [name, value] : about.attributes) writer.attribute(path, name, value);

@@ -33,7 +33,8 @@ class DatasetWriter {
   const Objects& objects() const { return objects_; }
   const std::map<std::string, Values, std::less<>>& values() const { return values_; }
 
-  /// Checks the schema and that values are finite, computes the digest. @throws DatasetError. Returns the digest.
+  /// Checks the schema and that values are finite, computes the digest. @throws DatasetError. Returns the
+  /// digest.
   std::string seal();
   /// seal(), then writes the file in one step (see h5::Writer). The folder must exist. Returns the digest.
   std::string save(const std::filesystem::path& file);

@@ -22,7 +22,8 @@ std::string hex(std::span<const unsigned char> bytes) {
 }
 
 template <class T>
-void stream_values(const h5::Reader& file, std::string_view path, const h5::Object& about, ContentDigest& digest) {
+void stream_values(const h5::Reader& file, std::string_view path, const h5::Object& about,
+                   ContentDigest& digest) {
   if (about.count == 0) return;
   const std::int64_t rows = about.shape.empty() ? 1 : about.shape[0];
   const std::int64_t row = about.count / rows;
@@ -81,23 +82,28 @@ void ContentDigest::begin_array(std::string_view path, h5::ElementType type, con
   for (std::int64_t extent : shape) integer(extent);
 }
 
-void ContentDigest::attribute(std::string_view object, std::string_view name, const h5::AttributeValue& value) {
+void ContentDigest::attribute(std::string_view object, std::string_view name,
+                              const h5::AttributeValue& value) {
   if (object.empty() && (name == "content_digest" || name == "borel_version")) return;
   text("attribute");
   text(name);
   integer(static_cast<std::int64_t>(value.index()));
-  struct Visitor {
-    ContentDigest& digest;
-    void operator()(const std::string& v) const { digest.text(v); }
-    void operator()(std::int64_t v) const { digest.integer(v); }
-    void operator()(double v) const { digest.integer(std::bit_cast<std::int64_t>(v)); }
-    template <class T>
-    void operator()(const std::vector<T>& list) const {
-      digest.integer(static_cast<std::int64_t>(list.size()));
-      for (const T& item : list) (*this)(item);
-    }
+  const auto scalar = [this]<class T>(const T& v) {
+    if constexpr (std::is_same_v<T, std::string>)
+      text(v);
+    else
+      integer(std::bit_cast<std::int64_t>(v));
   };
-  std::visit(Visitor{*this}, value);
+  std::visit(
+      [&]<class T>(const T& v) {
+        if constexpr (requires { v.front(); } && !std::is_same_v<T, std::string>) {
+          integer(static_cast<std::int64_t>(v.size()));
+          for (const auto& item : v) scalar(item);
+        } else {
+          scalar(v);
+        }
+      },
+      value);
 }
 
 std::string ContentDigest::finish() {
@@ -116,10 +122,18 @@ std::string content_digest(const h5::Reader& file) {
     } else {
       digest.begin_array(path, about.type, about.shape);
       switch (about.type) {
-        case h5::ElementType::float64: stream_values<double>(file, path, about, digest); break;
-        case h5::ElementType::float32: stream_values<float>(file, path, about, digest); break;
-        case h5::ElementType::int64: stream_values<std::int64_t>(file, path, about, digest); break;
-        case h5::ElementType::uint8: stream_values<std::uint8_t>(file, path, about, digest); break;
+        case h5::ElementType::float64:
+          stream_values<double>(file, path, about, digest);
+          break;
+        case h5::ElementType::float32:
+          stream_values<float>(file, path, about, digest);
+          break;
+        case h5::ElementType::int64:
+          stream_values<std::int64_t>(file, path, about, digest);
+          break;
+        case h5::ElementType::uint8:
+          stream_values<std::uint8_t>(file, path, about, digest);
+          break;
         case h5::ElementType::string:
           for (const std::string& item : file.read_strings(path)) digest.value(item);
       }

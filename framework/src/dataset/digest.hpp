@@ -1,9 +1,10 @@
 // The content digest: SHA-256 over what a dataset says, independent of how HDF5 stores it.
 //
 // Fed in sorted path order, for every array and every group that has attributes:
-//   kind of object, path, element type, shape, values (little-endian, row-major; strings with their length), then the
-//   attributes sorted by name with their type and value. Root attributes `content_digest` and `borel_version` are left
-//   out. Chunking, compression, byte order, creation order and file layout change nothing.
+//   kind of object, path, element type, shape, values (little-endian, row-major; strings with their length),
+//   then the attributes sorted by name with their type and value. Root attributes `content_digest` and
+//   `borel_version` are left out. Chunking, compression, byte order, creation order and file layout change
+//   nothing.
 #pragma once
 
 #include <memory>

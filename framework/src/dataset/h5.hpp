@@ -1,12 +1,13 @@
 // A small layer over the HDF5 C library: whole files as typed arrays and attributes, nothing else.
 //
-// Reader refuses, before any value is read, everything a Borel file never contains: links that are not hard links,
-// external storage, virtual layouts, filters that are not built in, foreign element types, sizes over the caps.
-// Writer writes chunked, shuffled, deflated, checksummed arrays into a temporary file and renames it when complete.
+// Reader refuses, before any value is read, everything a Borel file never contains: links that are not hard
+// links, external storage, virtual layouts, filters that are not built in, foreign element types, sizes over
+// the caps. Writer writes chunked, shuffled, deflated, checksummed arrays into a temporary file and renames
+// it when complete.
 //
-// Threads: every call takes one process-wide lock (the library has one of its own anyway), so objects may be shared.
-// Names: paths without a leading slash ("split/train"); "" is the root group.
-// Errors: DatasetError naming the file, the object, the rule and, where it has one, the library's own reason.
+// Threads: every call takes one process-wide lock (the library has one of its own anyway), so objects may be
+// shared. Names: paths without a leading slash ("split/train"); "" is the root group. Errors: DatasetError
+// naming the file, the object, the rule and, where it has one, the library's own reason.
 #pragma once
 
 #include <cstdint>
@@ -52,16 +53,16 @@ constexpr ElementType element_type_of<std::uint8_t>() {
 }
 
 /// Values an attribute may have: a scalar or a list.
-using AttributeValue = std::variant<std::string, double, std::int64_t, std::vector<std::string>, std::vector<double>,
-                                    std::vector<std::int64_t>>;
+using AttributeValue = std::variant<std::string, double, std::int64_t, std::vector<std::string>,
+                                    std::vector<double>, std::vector<std::int64_t>>;
 
 struct Object {
   bool is_group = false;
   ElementType type = ElementType::float64;  // the rest: arrays only
-  Shape shape;
+  Shape shape{};
   std::int64_t count = 0;
   std::uint64_t size_bytes = 0;  // as declared; strings count 16 bytes each
-  std::map<std::string, AttributeValue> attributes;
+  std::map<std::string, AttributeValue> attributes{};
 };
 
 /// What a file may ask for. A file over a cap is refused before anything is allocated.
@@ -73,8 +74,8 @@ struct Caps {
   int depth = 12;
 };
 
-/// One process-wide lock for sequences of HDF5 calls outside this layer; also switches off HDF5's own error printing
-/// in the calling thread. Reentrant.
+/// One process-wide lock for sequences of HDF5 calls outside this layer; also switches off HDF5's own error
+/// printing in the calling thread. Reentrant.
 class ApiLock {
  public:
   ApiLock();
@@ -115,7 +116,8 @@ class Reader {
 
  private:
   const AttributeValue& attribute(std::string_view object, std::string_view name) const;
-  void read_block(std::string_view array, ElementType type, std::int64_t first_row, void* out, std::size_t n) const;
+  void read_block(std::string_view array, ElementType type, std::int64_t first_row, void* out,
+                  std::size_t n) const;
 
   std::filesystem::path file_;
   std::int64_t id_ = -1;
@@ -146,7 +148,8 @@ class Writer {
   void commit();
 
  private:
-  void write_block(std::string_view path, ElementType type, std::int64_t first_row, const void* values, std::size_t n);
+  void write_block(std::string_view path, ElementType type, std::int64_t first_row, const void* values,
+                   std::size_t n);
 
   std::filesystem::path file_, temporary_;
   std::int64_t id_ = -1;

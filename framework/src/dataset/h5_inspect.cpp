@@ -38,7 +38,8 @@ class Inspector {
     if (H5Oget_info2(id, &about, H5O_INFO_BASIC) < 0)
       refuse(path, fmt::format("is unreadable{}", library_reason()));
     if (!seen_.insert(about.addr).second)
-      refuse(path, "is a second name of another object (hard link or cycle): refused; store each object once");
+      refuse(path,
+             "is a second name of another object (hard link or cycle): refused; store each object once");
     if (about.type != H5O_TYPE_GROUP && about.type != H5O_TYPE_DATASET)
       refuse(path, "is neither a group nor an array (named data types are refused)");
     Object object = about.type == H5O_TYPE_GROUP ? Object{.is_group = true} : array(id, path);
@@ -59,8 +60,10 @@ class Inspector {
       refuse(path, fmt::format("has unreadable links{}", library_reason()));
     for (const auto& [name, type] : links) {
       const std::string child = path.empty() ? name : path + "/" + name;
-      if (type == H5L_TYPE_SOFT) refuse(child, "is a soft link: refused; store the object itself (h5repack --merge)");
-      if (type == H5L_TYPE_EXTERNAL) refuse(child, "is an external link to another file: refused; copy the data in");
+      if (type == H5L_TYPE_SOFT)
+        refuse(child, "is a soft link: refused; store the object itself (h5repack --merge)");
+      if (type == H5L_TYPE_EXTERNAL)
+        refuse(child, "is an external link to another file: refused; copy the data in");
       if (type != H5L_TYPE_HARD) refuse(child, "is a user-defined link: refused");
       const Handle object(H5Oopen(group, name.c_str(), H5P_DEFAULT), H5Oclose);
       if (!object) refuse(child, fmt::format("cannot be opened{}", library_reason()));
@@ -70,7 +73,9 @@ class Inspector {
 
   static std::optional<ElementType> element_type(hid_t type) {
     const H5T_class_t kind = H5Tget_class(type);
-    const auto is = [type](hid_t little, hid_t big) { return H5Tequal(type, little) > 0 || H5Tequal(type, big) > 0; };
+    const auto is = [type](hid_t little, hid_t big) {
+      return H5Tequal(type, little) > 0 || H5Tequal(type, big) > 0;
+    };
     if (kind == H5T_FLOAT && is(H5T_IEEE_F64LE, H5T_IEEE_F64BE)) return ElementType::float64;
     if (kind == H5T_FLOAT && is(H5T_IEEE_F32LE, H5T_IEEE_F32BE)) return ElementType::float32;
     if (kind == H5T_INTEGER && is(H5T_STD_I64LE, H5T_STD_I64BE)) return ElementType::int64;
@@ -83,15 +88,16 @@ class Inspector {
     const Handle creation(H5Dget_create_plist(dataset), H5Pclose);
     if (!creation) refuse(path, fmt::format("is unreadable{}", library_reason()));
     const H5D_layout_t layout = H5Pget_layout(creation.get());
-    if (layout == H5D_VIRTUAL) refuse(path, "has a virtual layout (its values lie in other files): refused; copy the data in");
+    if (layout == H5D_VIRTUAL)
+      refuse(path, "has a virtual layout (its values lie in other files): refused; copy the data in");
     if (H5Pget_external_count(creation.get()) != 0)
       refuse(path, "has external storage (its values lie in another file): refused; copy the data in");
     const int n_filters = H5Pget_nfilters(creation.get());
     for (int i = 0; i < n_filters; ++i) {
       unsigned flags = 0, config = 0;
       std::size_t n_values = 0;
-      const H5Z_filter_t filter =
-          H5Pget_filter2(creation.get(), static_cast<unsigned>(i), &flags, &n_values, nullptr, 0, nullptr, &config);
+      const H5Z_filter_t filter = H5Pget_filter2(creation.get(), static_cast<unsigned>(i), &flags, &n_values,
+                                                 nullptr, 0, nullptr, &config);
       if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE && filter != H5Z_FILTER_FLETCHER32)
         refuse(path, fmt::format("uses filter {}, which is not one of deflate, shuffle, fletcher32: refused; "
                                  "rewrite it with h5repack -f GZIP=4",
@@ -119,26 +125,31 @@ class Inspector {
     if (!type || !space) refuse(path, fmt::format("has no readable type or shape{}", library_reason()));
     const auto element = element_type(type.get());
     if (!element)
-      refuse(path, "has an element type that Borel does not read; use float64, float32, int64, uint8 or string");
+      refuse(path,
+             "has an element type that Borel does not read; use float64, float32, int64, uint8 or string");
     object.type = *element;
     if (H5Sget_simple_extent_type(space.get()) == H5S_NULL) refuse(path, "is a null array: give it a shape");
     const int rank = H5Sget_simple_extent_ndims(space.get());
-    if (rank < 0 || rank > caps_.rank) refuse(path, fmt::format("has rank {}; the cap is {}", rank, caps_.rank));
+    if (rank < 0 || rank > caps_.rank)
+      refuse(path, fmt::format("has rank {}; the cap is {}", rank, caps_.rank));
     std::vector<hsize_t> extent(static_cast<std::size_t>(rank));
     H5Sget_simple_extent_dims(space.get(), extent.data(), nullptr);
-    const std::size_t element_bytes =
-        *element == ElementType::string ? std::max<std::size_t>(H5Tget_size(type.get()), 16) : element_size(*element);
+    const std::size_t element_bytes = *element == ElementType::string
+                                          ? std::max<std::size_t>(H5Tget_size(type.get()), 16)
+                                          : element_size(*element);
     std::uint64_t size = element_bytes;
     for (hsize_t n : extent)
       if (__builtin_mul_overflow(size, n, &size)) size = UINT64_MAX;
     object.shape.assign(extent.begin(), extent.end());
     if (size > caps_.total_bytes || (total_bytes_ += size) > caps_.total_bytes)
-      refuse(path, fmt::format("declares {} bytes (shape {}): with it the file is over the cap of {} bytes", size,
-                               shape_text(object.shape), caps_.total_bytes));
+      refuse(path, fmt::format("declares {} bytes (shape {}): with it the file is over the cap of {} bytes",
+                               size, shape_text(object.shape), caps_.total_bytes));
     check_chunk(dataset, path, element_bytes);
     const hsize_t stored = H5Dget_storage_size(dataset);
-    if (size > k_ratio_matters_bytes && static_cast<double>(size) > k_most_compression * static_cast<double>(stored))
-      refuse(path, fmt::format("declares {} bytes but stores {}: most of it was never written", size, stored));
+    if (size > k_ratio_matters_bytes &&
+        static_cast<double>(size) > k_most_compression * static_cast<double>(stored))
+      refuse(path,
+             fmt::format("declares {} bytes but stores {}: most of it was never written", size, stored));
     object.size_bytes = size;
     object.count = static_cast<std::int64_t>(size / element_bytes);
     return object;
@@ -188,7 +199,9 @@ class Inspector {
   }
 
   AttributeValue attribute(hid_t object, const std::string& path, const std::string& name) const {
-    const auto bad = [&](std::string_view what) { refuse(path, fmt::format("has attribute '{}' that {}", name, what)); };
+    const auto bad = [&](std::string_view what) {
+      refuse(path, fmt::format("has attribute '{}' that {}", name, what));
+    };
     const Handle attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose);
     if (!attribute) bad(fmt::format("cannot be opened{}", library_reason()));
     const Handle type(H5Aget_type(attribute.get()), H5Tclose), space(H5Aget_space(attribute.get()), H5Sclose);
@@ -209,10 +222,17 @@ class Inspector {
         value = std::move(list);
     };
     switch (H5Tget_class(type.get())) {
-      case H5T_FLOAT: store(numbers<double>(attribute.get(), H5T_NATIVE_DOUBLE, n, ok)); break;
-      case H5T_INTEGER: store(numbers<std::int64_t>(attribute.get(), H5T_NATIVE_INT64, n, ok)); break;
-      case H5T_STRING: store(texts(attribute.get(), type.get(), space.get(), n, ok)); break;
-      default: bad("is neither text nor a number");
+      case H5T_FLOAT:
+        store(numbers<double>(attribute.get(), H5T_NATIVE_DOUBLE, n, ok));
+        break;
+      case H5T_INTEGER:
+        store(numbers<std::int64_t>(attribute.get(), H5T_NATIVE_INT64, n, ok));
+        break;
+      case H5T_STRING:
+        store(texts(attribute.get(), type.get(), space.get(), n, ok));
+        break;
+      default:
+        bad("is neither text nor a number");
     }
     if (!ok) bad(fmt::format("cannot be read{}", library_reason()));
     return value;

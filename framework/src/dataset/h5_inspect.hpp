@@ -7,6 +7,7 @@
 namespace borel::h5 {
 
 /// @pre the caller holds an ApiLock. @throws DatasetError naming the object and the rule
-std::map<std::string, Object, std::less<>> inspect(hid_t file_id, const std::filesystem::path& file, const Caps& caps);
+std::map<std::string, Object, std::less<>> inspect(hid_t file_id, const std::filesystem::path& file,
+                                                   const Caps& caps);
 
 }  // namespace borel::h5

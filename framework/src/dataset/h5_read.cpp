@@ -9,11 +9,16 @@ namespace {
 
 hid_t memory_type(ElementType type) {
   switch (type) {
-    case ElementType::float64: return H5T_NATIVE_DOUBLE;
-    case ElementType::float32: return H5T_NATIVE_FLOAT;
-    case ElementType::int64: return H5T_NATIVE_INT64;
-    case ElementType::uint8: return H5T_NATIVE_UINT8;
-    case ElementType::string: break;
+    case ElementType::float64:
+      return H5T_NATIVE_DOUBLE;
+    case ElementType::float32:
+      return H5T_NATIVE_FLOAT;
+    case ElementType::int64:
+      return H5T_NATIVE_INT64;
+    case ElementType::uint8:
+      return H5T_NATIVE_UINT8;
+    case ElementType::string:
+      break;
   }
   return -1;
 }
@@ -71,7 +76,8 @@ std::vector<std::string> Reader::children(std::string_view group) const {
   const std::string prefix = group.empty() ? "" : std::string(group) + "/";
   std::vector<std::string> names;
   for (const auto& [name, object] : objects_)
-    if (name.size() > prefix.size() && name.starts_with(prefix) && name.find('/', prefix.size()) == std::string::npos)
+    if (name.size() > prefix.size() && name.starts_with(prefix) &&
+        name.find('/', prefix.size()) == std::string::npos)
       names.push_back(name.substr(prefix.size()));
   return names;
 }
@@ -79,18 +85,20 @@ std::vector<std::string> Reader::children(std::string_view group) const {
 void Reader::read_block(std::string_view array, ElementType type, std::int64_t first_row, void* out,
                         std::size_t n) const {
   const Object& about = object(array);
-  if (about.is_group) throw DatasetError(fmt::format("{}: object /{} is a group, not an array", file_.string(), array));
+  if (about.is_group)
+    throw DatasetError(fmt::format("{}: object /{} is a group, not an array", file_.string(), array));
   if (about.type != type)
-    throw DatasetError(fmt::format("{}: array /{} has elements of type {}, asked for {}", file_.string(), array,
-                                   type_name(about.type), type_name(type)));
+    throw DatasetError(fmt::format("{}: array /{} has elements of type {}, asked for {}", file_.string(),
+                                   array, type_name(about.type), type_name(type)));
   std::int64_t row = 1;
   for (std::size_t axis = 1; axis < about.shape.size(); ++axis) row *= about.shape[axis];
   const std::int64_t rows = about.shape.empty() ? 1 : about.shape[0];
   const auto wanted = static_cast<std::int64_t>(n);
   if (wanted == 0) return;
   if (row == 0 || wanted % row != 0 || first_row < 0 || first_row + wanted / row > rows)
-    throw DatasetError(fmt::format("{}: array /{} has {} rows of {} elements; cannot read {} elements from row {}",
-                                   file_.string(), array, rows, row, n, first_row));
+    throw DatasetError(
+        fmt::format("{}: array /{} has {} rows of {} elements; cannot read {} elements from row {}",
+                    file_.string(), array, rows, row, n, first_row));
   const ApiLock lock;
   const Handle dataset(H5Dopen2(id_, absolute(array).c_str(), H5P_DEFAULT), H5Dclose);
   const Handle space(H5Dget_space(dataset.get()), H5Sclose);
@@ -103,9 +111,10 @@ void Reader::read_block(std::string_view array, ElementType type, std::int64_t f
     H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
   }
   if (!dataset || H5Dread(dataset.get(), memory_type(type), memory.get(), space.get(), H5P_DEFAULT, out) < 0)
-    throw DatasetError(fmt::format("{}: the values of array /{} cannot be read{}; the file is damaged: copy or make it "
-                                   "again",
-                                   file_.string(), array, library_reason()));
+    throw DatasetError(
+        fmt::format("{}: the values of array /{} cannot be read{}; the file is damaged: copy or make it "
+                    "again",
+                    file_.string(), array, library_reason()));
 }
 
 template <class T>

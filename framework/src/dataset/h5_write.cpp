@@ -28,22 +28,32 @@ Handle string_type() {
 
 Handle file_type(ElementType type) {
   switch (type) {
-    case ElementType::float64: return {H5Tcopy(H5T_IEEE_F64LE), H5Tclose};
-    case ElementType::float32: return {H5Tcopy(H5T_IEEE_F32LE), H5Tclose};
-    case ElementType::int64: return {H5Tcopy(H5T_STD_I64LE), H5Tclose};
-    case ElementType::uint8: return {H5Tcopy(H5T_STD_U8LE), H5Tclose};
-    case ElementType::string: break;
+    case ElementType::float64:
+      return {H5Tcopy(H5T_IEEE_F64LE), H5Tclose};
+    case ElementType::float32:
+      return {H5Tcopy(H5T_IEEE_F32LE), H5Tclose};
+    case ElementType::int64:
+      return {H5Tcopy(H5T_STD_I64LE), H5Tclose};
+    case ElementType::uint8:
+      return {H5Tcopy(H5T_STD_U8LE), H5Tclose};
+    case ElementType::string:
+      break;
   }
   return string_type();
 }
 
 Handle memory_type(ElementType type) {
   switch (type) {
-    case ElementType::float64: return {H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose};
-    case ElementType::float32: return {H5Tcopy(H5T_NATIVE_FLOAT), H5Tclose};
-    case ElementType::int64: return {H5Tcopy(H5T_NATIVE_INT64), H5Tclose};
-    case ElementType::uint8: return {H5Tcopy(H5T_NATIVE_UINT8), H5Tclose};
-    case ElementType::string: break;
+    case ElementType::float64:
+      return {H5Tcopy(H5T_NATIVE_DOUBLE), H5Tclose};
+    case ElementType::float32:
+      return {H5Tcopy(H5T_NATIVE_FLOAT), H5Tclose};
+    case ElementType::int64:
+      return {H5Tcopy(H5T_NATIVE_INT64), H5Tclose};
+    case ElementType::uint8:
+      return {H5Tcopy(H5T_NATIVE_UINT8), H5Tclose};
+    case ElementType::string:
+      break;
   }
   return string_type();
 }
@@ -99,8 +109,8 @@ Writer::Writer(std::filesystem::path file) : file_(std::move(file)) {
   id_ = H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
   if (id_ < 0)
     throw DatasetError(
-        fmt::format("{}: cannot create the file{}; does the folder exist, and may you write there?", file_.string(),
-                    library_reason()));
+        fmt::format("{}: cannot create the file{}; does the folder exist, and may you write there?",
+                    file_.string(), library_reason()));
 }
 
 Writer::~Writer() {
@@ -128,22 +138,25 @@ void Writer::group(std::string_view path) {
 
 void Writer::declare(std::string_view path, ElementType type, const Shape& shape) {
   const ApiLock lock;
-  if (const std::size_t slash = path.rfind('/'); slash != std::string_view::npos) group(path.substr(0, slash));
+  if (const std::size_t slash = path.rfind('/'); slash != std::string_view::npos)
+    group(path.substr(0, slash));
   const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   H5Pset_obj_track_times(creation.get(), false);
   if (!shape.empty() && product(shape) > 0) {
-    const auto chunk = chunk_shape(shape, std::max<std::size_t>(element_size(type), 1));
+    const auto chunk = chunk_shape(shape, type == ElementType::string ? 16 : element_size(type));
     H5Pset_chunk(creation.get(), static_cast<int>(chunk.size()), chunk.data());
-    // Strings live in the heap: the chunk holds references, on which shuffle and a checksum do little but no harm.
-    H5Pset_shuffle(creation.get());
-    H5Pset_deflate(creation.get(), k_deflate_level);
-    H5Pset_fletcher32(creation.get());
+    // Strings live in the heap, the chunk holds references to them: filters do not apply.
+    if (type != ElementType::string) {
+      H5Pset_shuffle(creation.get());
+      H5Pset_deflate(creation.get(), k_deflate_level);
+      H5Pset_fletcher32(creation.get());
+    }
   }
   const Handle space = simple_space(shape);
   const Handle element = file_type(type);
   const Handle links = link_creation();
-  const Handle made(H5Dcreate2(id_, absolute(path).c_str(), element.get(), space.get(), links.get(), creation.get(),
-                               H5P_DEFAULT),
+  const Handle made(H5Dcreate2(id_, absolute(path).c_str(), element.get(), space.get(), links.get(),
+                               creation.get(), H5P_DEFAULT),
                     H5Dclose);
   if (!made) fail(file_, path, "array");
 }
@@ -158,7 +171,8 @@ void Writer::write_block(std::string_view path, ElementType type, std::int64_t f
   const Handle space(H5Dget_space(dataset.get()), H5Sclose);
   const int rank = H5Sget_simple_extent_ndims(space.get());
   if (rank == 0) {
-    if (H5Dwrite(dataset.get(), element.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) fail(file_, path, "array");
+    if (H5Dwrite(dataset.get(), element.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+      fail(file_, path, "array");
     return;
   }
   std::vector<hsize_t> extent(static_cast<std::size_t>(rank)), start(extent.size(), 0);
@@ -216,7 +230,8 @@ void Writer::attribute(std::string_view object, std::string_view name, const Att
     H5Pset_char_encoding(creation.get(), H5T_CSET_UTF8);
     if (H5Aexists(owner.get(), label.c_str()) > 0) H5Adelete(owner.get(), label.c_str());
     const Handle made(
-        H5Acreate2(owner.get(), label.c_str(), stored.get(), space.get(), creation.get(), H5P_DEFAULT), H5Aclose);
+        H5Acreate2(owner.get(), label.c_str(), stored.get(), space.get(), creation.get(), H5P_DEFAULT),
+        H5Aclose);
     if (!made || (data && H5Awrite(made.get(), given.get(), data) < 0))
       fail(file_, object, fmt::format("attribute '{}' of", label));
   };

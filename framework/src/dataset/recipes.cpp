@@ -14,9 +14,6 @@ const std::vector<Recipe>& recipes() {
     std::vector<Recipe> list;
     add_value_recipes(list);
     add_mixture_recipes(list);
-    add_qk_recipes(list);
-    add_problem_recipes(list);
-    add_package_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;
   }();
@@ -61,8 +58,9 @@ MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folde
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error)
-    throw DatasetError(fmt::format("cannot create the data folder {}: {}; set BOREL_DATA to a folder you may write",
-                                   folder.string(), error.message()));
+    throw DatasetError(
+        fmt::format("cannot create the data folder {}: {}; set BOREL_DATA to a folder you may write",
+                    folder.string(), error.message()));
   DatasetWriter writer = run_recipe(*recipe);
   return {file, writer.save(file), false};
 }

@@ -34,8 +34,9 @@ struct MadeDataset {
   bool was_there = false;  // made earlier, by this version of the recipe
 };
 
-/// Makes the dataset in `folder` (created when missing) unless this version of it is there; `again` makes it anyway.
-/// Safe against other processes that do the same. @throws DatasetError: unknown id (with the nearest), or the recipe's
+/// Makes the dataset in `folder` (created when missing) unless this version of it is there; `again` makes it
+/// anyway. Safe against other processes that do the same. @throws DatasetError: unknown id (with the
+/// nearest), or the recipe's
 MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folder, bool again = false);
 /// The same in data_folder().
 MadeDataset make_dataset(std::string_view id);

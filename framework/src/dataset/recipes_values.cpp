@@ -1,4 +1,5 @@
-// Published one-dimensional tables. All rows are fitted; protocols that hold data out split them by the cell's seed.
+// Published one-dimensional tables. All rows are fitted; protocols that hold data out split them by the
+// cell's seed.
 #include <fmt/format.h>
 
 #include "dataset/published_values.hpp"
@@ -20,16 +21,19 @@ constexpr Column k_columns[] = {
     // In 1000 km/s, as the published mixture fits of these data are.
     {"galaxies", "galaxies", "velocity_km_s", "1000 km/s", 1e-3, "Velocities of 82 galaxies, Corona Borealis",
      "Postman, Huchra, Geller (1986), Astronomical Journal 92, 1238; values as in R's MASS"},
-    {"faithful_eruptions", "faithful", "eruptions_min", "min", 1, "Old Faithful, 272 eruption times", k_faithful},
+    {"faithful_eruptions", "faithful", "eruptions_min", "min", 1, "Old Faithful, 272 eruption times",
+     k_faithful},
     {"faithful_waiting", "faithful", "waiting_min", "min", 1, "Old Faithful, 272 waiting times", k_faithful},
     {"acidity", "acidity", "log_anc", "log(ANC + 50)", 1, "Acidity of 155 lakes in Wisconsin",
      "Crawford (1994), JASA 89, 171; values as in R's mclust"},
     {"treering", "treering", "ring_width", "normalised", 1, "7980 yearly tree-ring widths, Methuselah Walk",
      "Ferguson and Graybill, Time Series Data Library; values as in R's datasets"},
-    {"sp500_returns", "sp500_returns", "return_percent", "percent", 1, "2780 daily returns of the S&P 500, 1990-1999",
-     "values as in R's MASS"},
-    {"geyser_waiting", "geyser", "waiting_min", "min", 1, "Old Faithful, August 1985, 299 waiting times", k_faithful},
-    {"geyser_duration", "geyser", "duration_min", "min", 1, "Old Faithful, August 1985, 299 durations", k_faithful},
+    {"sp500_returns", "sp500_returns", "return_percent", "percent", 1,
+     "2780 daily returns of the S&P 500, 1990-1999", "values as in R's MASS"},
+    {"geyser_waiting", "geyser", "waiting_min", "min", 1, "Old Faithful, August 1985, 299 waiting times",
+     k_faithful},
+    {"geyser_duration", "geyser", "duration_min", "min", 1, "Old Faithful, August 1985, 299 durations",
+     k_faithful},
     {"rivers", "rivers", "length_miles", "mile", 1, "Lengths of 141 rivers in North America",
      "World Almanac (1975); values as in R's datasets"},
     {"precip", "precip", "rain_inches", "inch", 1, "Yearly precipitation of 70 cities",

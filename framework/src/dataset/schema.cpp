@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <sstream>
@@ -22,7 +23,8 @@ constexpr std::array<std::pair<DatasetKind, std::string_view>, 7> k_kinds{{
     {DatasetKind::results, "results"},
 }};
 
-// One array of a schema. `axes` names its extents; the same name must have the same length everywhere in the file.
+// One array of a schema. `axes` names its extents; the same name must have the same length everywhere in the
+// file.
 struct ArrayRule {
   std::string_view path;
   ElementType type;
@@ -44,6 +46,7 @@ const std::vector<ArrayRule> k_samples{
     {"truth/weight", f64, "n_components", false},
     {"truth/mean", f64, "n_components", false},
     {"truth/sd", f64, "n_components", false},
+    {"truth/mode", f64, "n_modes", false},
     {"truth/grid", f64, "n_grid", false},
     {"truth/log_pdf", f64, "n_grid", false},
 };
@@ -91,7 +94,8 @@ const std::vector<ObjectiveRule>& objectives() {
   return rules;
 }
 
-const h5::AttributeValue* find_attribute(const Objects& objects, std::string_view object, const std::string& name) {
+const h5::AttributeValue* find_attribute(const Objects& objects, std::string_view object,
+                                         const std::string& name) {
   const auto owner = objects.find(object);
   if (owner == objects.end()) return nullptr;
   const auto found = owner->second.attributes.find(name);
@@ -105,7 +109,8 @@ const std::string& required_text(const Objects& objects, const std::string& name
   return *text;
 }
 
-void require_number(const Objects& objects, std::string_view name, const std::string& who, std::string_view why) {
+void require_number(const Objects& objects, std::string_view name, const std::string& who,
+                    std::string_view why) {
   const h5::AttributeValue* value = find_attribute(objects, "", std::string(name));
   if (!value || !(std::holds_alternative<double>(*value) || std::holds_alternative<std::int64_t>(*value)))
     throw DatasetError(fmt::format("{}: the root attribute '{}' (a number) is missing; {}", who, name, why));
@@ -137,25 +142,27 @@ class ShapeCheck {
                                      h5::type_name(rule.type), did_you_mean(rule.path, known)));
     }
     const h5::Object& object = found->second;
-    if (object.is_group) throw DatasetError(fmt::format("{}: /{} must be an array, it is a group", who_, rule.path));
+    if (object.is_group)
+      throw DatasetError(fmt::format("{}: /{} must be an array, it is a group", who_, rule.path));
     if (object.type != rule.type)
-      throw DatasetError(fmt::format("{}: array /{} must have elements of type {}, it has {}", who_, rule.path,
-                                     h5::type_name(rule.type), h5::type_name(object.type)));
+      throw DatasetError(fmt::format("{}: array /{} must have elements of type {}, it has {}", who_,
+                                     rule.path, h5::type_name(rule.type), h5::type_name(object.type)));
     std::istringstream axes{std::string(rule.axes)};
     std::vector<std::string> names;
     for (std::string axis; axes >> axis;) names.push_back(axis);
     if (names.size() != object.shape.size())
-      throw DatasetError(fmt::format("{}: array /{} must have shape [{}], it has {}", who_, rule.path, rule.axes,
-                                     h5::shape_text(object.shape)));
+      throw DatasetError(fmt::format("{}: array /{} must have shape [{}], it has {}", who_, rule.path,
+                                     rule.axes, h5::shape_text(object.shape)));
     for (std::size_t i = 0; i < names.size(); ++i) bind(rule.path, names[i], object.shape[i]);
   }
 
   void bind(std::string_view path, const std::string& axis, std::int64_t length) {
-    if (length == 0) throw DatasetError(fmt::format("{}: array /{} is empty: axis {} has length 0", who_, path, axis));
+    if (length == 0)
+      throw DatasetError(fmt::format("{}: array /{} is empty: axis {} has length 0", who_, path, axis));
     const auto [entry, is_new] = lengths_.try_emplace(axis, length, path);
     if (!is_new && entry->second.first != length)
-      throw DatasetError(fmt::format("{}: array /{} has {} = {}, but {} = {} by array /{}", who_, path, axis, length,
-                                     axis, entry->second.first, entry->second.second));
+      throw DatasetError(fmt::format("{}: array /{} has {} = {}, but {} = {} by array /{}", who_, path, axis,
+                                     length, axis, entry->second.first, entry->second.second));
   }
 
   const Objects& objects_;
@@ -168,12 +175,13 @@ void check_images(const Objects& objects, const std::string& who) {
   for (const auto& [name, object] : objects) {
     if (object.is_group) continue;
     const std::size_t rank = name == "images" ? 4 : 3;
-    const bool channels = object.shape.size() == rank && (object.shape.back() == 1 || object.shape.back() == 3);
+    const bool channels =
+        object.shape.size() == rank && (object.shape.back() == 1 || object.shape.back() == 3);
     if (object.type != u8 || !channels || object.count == 0)
-      throw DatasetError(fmt::format("{}: image array /{} must be uint8 [{}height width channels] with 1 or 3 channels, "
-                                     "it is {} [{}]",
-                                     who, name, rank == 4 ? "n " : "", h5::type_name(object.type),
-                                     h5::shape_text(object.shape)));
+      throw DatasetError(fmt::format(
+          "{}: image array /{} must be uint8 [{}height width channels] with 1 or 3 channels, "
+          "it is {} [{}]",
+          who, name, rank == 4 ? "n " : "", h5::type_name(object.type), h5::shape_text(object.shape)));
     ++n;
   }
   if (n == 0) throw DatasetError(fmt::format("{}: no image: store /images or one array per image", who));
@@ -230,34 +238,46 @@ std::string schema_text(DatasetKind kind) { return fmt::format("{}/{}", kind_nam
 
 DatasetKind check_schema(const Objects& objects, const std::string& who) {
   if (!find_attribute(objects, "", "borel_schema"))
-    throw DatasetError(fmt::format("{}: an HDF5 file, but not a Borel dataset (no root attribute 'borel_schema'); "
-                                   "bring its values in with: borel data import",
-                                   who));
+    throw DatasetError(
+        fmt::format("{}: an HDF5 file, but not a Borel dataset (no root attribute 'borel_schema'); "
+                    "bring its values in with: borel data import",
+                    who));
   const std::string& schema = required_text(objects, "borel_schema", who);
   const std::size_t slash = schema.find('/');
   int version = 0;
   if (slash != std::string::npos)
     std::from_chars(schema.data() + slash + 1, schema.data() + schema.size(), version);
   if (version < 1)
-    throw DatasetError(fmt::format("{}: borel_schema must read <kind>/<version>, it reads '{}'", who, schema));
+    throw DatasetError(
+        fmt::format("{}: borel_schema must read <kind>/<version>, it reads '{}'", who, schema));
   if (version > k_schema_version)
-    throw DatasetError(fmt::format("{}: schema '{}' is newer than this program, which reads version {}; update borel",
-                                   who, schema, k_schema_version));
+    throw DatasetError(
+        fmt::format("{}: schema '{}' is newer than this program, which reads version {}; update borel", who,
+                    schema, k_schema_version));
   DatasetKind kind{};
   try {
     kind = kind_from(std::string_view(schema).substr(0, slash));
   } catch (const DatasetError& error) {
     throw DatasetError(fmt::format("{}: {}", who, error.what()));
   }
-  for (const char* name : {"id", "title", "source", "licence", "content_digest"}) required_text(objects, name, who);
+  for (const char* name : {"id", "title", "source", "licence", "content_digest"})
+    required_text(objects, name, who);
   require_number(objects, "seed", who, "data that needs no random numbers has seed 0");
 
   ShapeCheck shapes(objects, fmt::format("{} ({})", who, schema));
   switch (kind) {
-    case DatasetKind::samples: shapes.check(k_samples); break;
-    case DatasetKind::tokens: shapes.check(k_tokens); break;
-    case DatasetKind::images: check_images(objects, who); break;
-    case DatasetKind::problem: check_problem(objects, shapes, who); break;
+    case DatasetKind::samples:
+      shapes.check(k_samples);
+      break;
+    case DatasetKind::tokens:
+      shapes.check(k_tokens);
+      break;
+    case DatasetKind::images:
+      check_images(objects, who);
+      break;
+    case DatasetKind::problem:
+      check_problem(objects, shapes, who);
+      break;
     case DatasetKind::qkv:
       shapes.check(k_qkv);
       if (shapes.length("h_q") % shapes.length("h_kv") != 0)
@@ -265,7 +285,8 @@ DatasetKind check_schema(const Objects& objects, const std::string& who) {
                                        shapes.length("h_q"), shapes.length("h_kv")));
       break;
     case DatasetKind::model:
-    case DatasetKind::results: break;  // their own readers know their layout
+    case DatasetKind::results:
+      break;  // their own readers know their layout
   }
   return kind;
 }

@@ -25,7 +25,8 @@ std::string schema_text(DatasetKind kind);
 
 using Objects = std::map<std::string, h5::Object, std::less<>>;
 
-/// Checks schema attributes, arrays, types and shapes; values are checked elsewhere. `who` starts the messages.
+/// Checks schema attributes, arrays, types and shapes; values are checked elsewhere. `who` starts the
+/// messages.
 /// @throws DatasetError naming the array, what the schema asks for and what was found. Returns the kind.
 DatasetKind check_schema(const Objects& objects, const std::string& who);
 

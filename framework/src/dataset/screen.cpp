@@ -16,9 +16,12 @@
 namespace borel {
 namespace {
 
-constexpr rlim_t k_cpu_seconds = 120;
-// On top of what the process already has mapped; covers the largest array that may be opened.
-constexpr rlim_t k_extra_bytes = 18ULL << 30;
+constexpr rlim_t k_least_cpu_seconds = 5;
+constexpr std::uintmax_t k_bytes_per_second = 5'000'000;  // of the file; far below any disk and any digest
+constexpr unsigned k_wall_seconds_per_cpu_second = 4;
+// Twice the cap on the values of a file: enough for any file that may be opened, too little to exhaust a
+// machine.
+constexpr rlim_t k_address_space_bytes = 32ULL << 30;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr bool k_limit_memory = false;  // sanitizers map terabytes
@@ -32,10 +35,14 @@ void limit(int resource, rlim_t value) {
 }
 
 [[noreturn]] void run_child(const std::filesystem::path& file, int report) {
-  limit(RLIMIT_CPU, k_cpu_seconds);
+  std::error_code unknown_size;
+  const std::uintmax_t bytes = std::filesystem::file_size(file, unknown_size);
+  const rlim_t seconds = k_least_cpu_seconds + (unknown_size ? 0 : bytes / k_bytes_per_second);
+  limit(RLIMIT_CPU, seconds);
+  ::alarm(static_cast<unsigned>(seconds) * k_wall_seconds_per_cpu_second);
   limit(RLIMIT_CORE, 0);
-  if (k_limit_memory) limit(RLIMIT_AS, k_extra_bytes);
-  for (int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE}) std::signal(signal, SIG_DFL);
+  if (k_limit_memory) limit(RLIMIT_AS, k_address_space_bytes);
+  for (int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGALRM, SIGXCPU}) std::signal(signal, SIG_DFL);
   std::string message;
   try {
     Dataset::open(file)->verify();
@@ -76,9 +83,10 @@ void screen_dataset(const std::filesystem::path& file) {
     throw DatasetError(fmt::format("{}: cannot screen the file: {}", file.string(), std::strerror(errno)));
   if (!message.empty()) throw DatasetError(message);
   if (WIFSIGNALED(status))
-    throw DatasetError(fmt::format("{}: the HDF5 library crashed or ran out of time on this file (signal {}): it is "
-                                   "damaged; copy or make it again",
-                                   file.string(), WTERMSIG(status)));
+    throw DatasetError(
+        fmt::format("{}: the HDF5 library crashed or ran out of time on this file (signal {}): it is "
+                    "damaged; copy or make it again",
+                    file.string(), WTERMSIG(status)));
 }
 
 }  // namespace borel

@@ -24,9 +24,10 @@ GaussianMixture::GaussianMixture(std::vector<double> weight, std::vector<double>
               std::abs(sum - 1) <= 1e-9;
   for (std::size_t k = 0; good && k < weight_.size(); ++k) good = weight_[k] >= 0 && sd_[k] > 0;
   if (!good)
-    throw DatasetError(fmt::format("Gaussian mixture: needs as many weights ({}), means ({}) and standard deviations "
-                                   "({}), weights that sum to 1 ({}), and sd > 0",
-                                   weight_.size(), mean_.size(), sd_.size(), sum));
+    throw DatasetError(
+        fmt::format("Gaussian mixture: needs as many weights ({}), means ({}) and standard deviations "
+                    "({}), weights that sum to 1 ({}), and sd > 0",
+                    weight_.size(), mean_.size(), sd_.size(), sum));
 }
 
 std::shared_ptr<const GaussianMixture> GaussianMixture::from(const Dataset& dataset) {
@@ -119,7 +120,8 @@ std::pair<double, double> GaussianMixture::bulk() const {
 std::vector<double> GaussianMixture::breakpoints() const {
   std::vector<double> points;
   for (std::size_t k = 0; k < weight_.size(); ++k)
-    for (double step : {-9.0, -7.5, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0})
+    for (double step :
+         {-9.0, -7.5, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0})
       points.push_back(mean_[k] + step * sd_[k]);
   std::sort(points.begin(), points.end());
   points.erase(std::unique(points.begin(), points.end()), points.end());
@@ -148,7 +150,8 @@ double GaussianMixture::slope(double x) const {
 }
 
 std::vector<double> GaussianMixture::modes() const {
-  // Near a narrow component the grid must follow its scale, elsewhere the widest will do: use every component's own grid.
+  // Near a narrow component the grid must follow its scale, elsewhere the widest will do: use every
+  // component's own grid.
   std::vector<double> grid;
   for (std::size_t k = 0; k < weight_.size(); ++k)
     for (int i = -100; i <= 100; ++i) grid.push_back(mean_[k] + i * 0.05 * sd_[k]);

@@ -28,10 +28,11 @@ class GaussianMixture {
   double quantile(double u) const;
   double mean() const;
   double variance() const;
-  /// Differential entropy in nats: adaptive Gauss-Legendre on pieces between all mean +- k sd; absolute error <= 1e-9.
+  /// Differential entropy in nats: adaptive Gauss-Legendre on pieces between all mean +- k sd; absolute error
+  /// <= 1e-9.
   double entropy() const;
-  /// Local maxima of the density, ascending; found between the sign changes of its derivative on a grid of 1/20 of the
-  /// smallest scale present, to 1e-10.
+  /// Local maxima of the density, ascending; found between the sign changes of its derivative on a grid of
+  /// 1/20 of the smallest scale present, to 1e-10.
   std::vector<double> modes() const;
   /// Where all but 1e-12 or so of the mass lies: [min(mean - 7.5 sd), max(mean + 7.5 sd)].
   std::pair<double, double> bulk() const;

@@ -13,15 +13,16 @@ template <class T>
 void check_finite_values(std::span<const T> values, std::string_view who, std::string_view array) {
   for (std::size_t i = 0; i < values.size(); ++i)
     if (!std::isfinite(values[i]))
-      throw DatasetError(fmt::format("{}: array /{} has {} at index {} (row-major): values must be finite", who, array,
-                                     values[i], i));
+      throw DatasetError(fmt::format("{}: array /{} has {} at index {} (row-major): values must be finite",
+                                     who, array, values[i], i));
 }
 
 void check_indices(const ValueSource& source, std::string_view name, std::int64_t n, const std::string& who) {
   if (source.objects.find(name) == source.objects.end()) return;
   for (std::int64_t index : source.integers(name))
     if (index < 0 || index >= n)
-      throw DatasetError(fmt::format("{}: array /{} has index {}, but /x has rows 0 to {}", who, name, index, n - 1));
+      throw DatasetError(
+          fmt::format("{}: array /{} has index {}, but /x has rows 0 to {}", who, name, index, n - 1));
 }
 
 void check_positive(const ValueSource& source, std::string_view name, const std::string& who) {
@@ -34,7 +35,8 @@ void check_sums_to_one(const ValueSource& source, std::string_view name, const s
   if (source.objects.find(name) == source.objects.end()) return;
   double sum = 0;
   for (double value : source.doubles(name)) {
-    if (!(value >= 0)) throw DatasetError(fmt::format("{}: array /{} has {}: must be >= 0", who, name, value));
+    if (!(value >= 0))
+      throw DatasetError(fmt::format("{}: array /{} has {}: must be >= 0", who, name, value));
     sum += value;
   }
   if (!(std::abs(sum - 1) <= k_weight_sum_bound))

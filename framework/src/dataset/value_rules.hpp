@@ -22,8 +22,8 @@ struct ValueSource {
   std::function<std::span<const std::int64_t>(std::string_view)> integers;
 };
 
-/// Rules that go over several elements: split indices in range, weights that sum to one, standard deviations and sample
-/// weights positive. @throws DatasetError
+/// Rules that go over several elements: split indices in range, weights that sum to one, standard deviations
+/// and sample weights positive. @throws DatasetError
 void check_values(DatasetKind kind, const ValueSource& source, const std::string& who);
 
 }  // namespace borel
