@@ -14,6 +14,8 @@ using namespace borel::app;
 void add_commands(CLI::App& app, Session& session) {
   add_list(app, session);
   add_info(app, session);
+  add_new(app, session);
+  add_check(app, session);
 }
 
 /// CLI11 says which argument it did not expect; a mistyped sub-command deserves the nearest name.
@@ -44,9 +46,11 @@ int run(int argc, char** argv) {
                  "File or folder of plugins, or a list with ':'; may be repeated. Comes before "
                  "BOREL_PLUGIN_PATH and the "
                  "program's own plugins")
-      ->type_name("PATH");
-  app.add_flag("!--no-builtin-plugins", session.search.use_builtin,
-               "Do not load the plugins that come with the program");
+      ->type_name("PATH")
+      ->allow_extra_args(false);
+  app.add_flag_callback(
+      "--no-builtin-plugins", [&session] { session.search.use_builtin = false; },
+      "Do not load the plugins that come with the program");
   app.require_subcommand(1);
   app.fallthrough();
   add_commands(app, session);

@@ -33,8 +33,10 @@ class Session {
 
 // One file per sub-command. Each adds itself; its callback does the work, and errors leave it as
 // borel::Error.
-void add_list(CLI::App& app, Session& session);
+void add_check(CLI::App& app, Session& session);
 void add_info(CLI::App& app, Session& session);
+void add_list(CLI::App& app, Session& session);
+void add_new(CLI::App& app, Session& session);
 
 /// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).
 int terminal_width();
