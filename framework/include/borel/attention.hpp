@@ -187,6 +187,7 @@ class BOREL_EXPORT AttentionDefaults {
 /// Rotates rows of q or k for one band: out[t] = rotation by positions[t] of in[t], the same direction on both sides, so
 /// that out_q . out_k is the band's score. Applies the amplitude, but neither maps nor band.logit_scale. The transposed
 /// map, for gradients: the same with positions, sign and amplitude_origin negated.
+/// `in` and `out` may be the same view.
 /// @param positions [n, n_axes] for these rows   @param sign +1 for the query side's amplitude, -1 for the key side's
 /// @param amplitude_origin position that has amplitude 1 (centre of the block, so that long contexts cannot overflow)
 BOREL_EXPORT void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions, int sign,

@@ -189,6 +189,9 @@ BOREL_EXPORT PositionPlan position_plan(const PositionEncoding& encoding, const 
 /// scale, map or ensemble. Then q and k can be rotated once, before anything else.
 BOREL_EXPORT bool is_plain_rotation(const PositionPlan& plan);
 
+/// The plan for query rows begin .. end - 1 of the call it was made for; the call's query_offset grows by `begin`.
+BOREL_EXPORT PositionPlan plan_for_rows(const PositionPlan& plan, index_t begin, index_t end);
+
 /// How many of the keys 0 .. n - 1 some query i >= n can see under the plan's visible regions and the causal rule: what a
 /// key-value cache must hold. n without regions.
 BOREL_EXPORT index_t keys_kept(const PositionPlan& plan, index_t n);

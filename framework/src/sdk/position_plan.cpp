@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -85,6 +86,25 @@ bool is_plain_rotation(const PositionPlan& plan) {
   const Interval all;
   return band.region.query == all && band.region.key == all && band.region.distance == all &&
          band.region.distance_stride == 1 && !band.log_amplitude && band.logit_scale == 1;
+}
+
+PositionPlan plan_for_rows(const PositionPlan& plan, index_t begin, index_t end) {
+  PositionPlan part = plan;
+  // Bands often share a table: cut each once.
+  std::map<const std::vector<double>*, PositionTable> cut;
+  for (Band& band : part.bands) {
+    if (!band.query_position) continue;
+    PositionTable& table = cut[band.query_position.get()];
+    if (!table)
+      table = make_table({band.query_position->begin() + begin * band.n_axes,
+                          band.query_position->begin() + end * band.n_axes});
+    band.query_position = table;
+  }
+  if (plan.query_scale)
+    part.query_scale = std::make_shared<const std::vector<float>>(plan.query_scale->begin() + begin,
+                                                                  plan.query_scale->begin() + end);
+  for (PositionPlan& member : part.ensemble) member = plan_for_rows(member, begin, end);
+  return part;
 }
 
 index_t keys_kept(const PositionPlan& plan, index_t n) {
