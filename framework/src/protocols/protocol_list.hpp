@@ -1,0 +1,13 @@
+// One function per protocol; protocols.cpp lists them.
+#pragma once
+
+#include "protocols/protocol.hpp"
+
+namespace borel {
+
+const Protocol& attention_concentration();
+const Protocol& attention_denoise();
+const Protocol& attention_recall();
+const Protocol& position_response();
+
+}  // namespace borel

@@ -1,0 +1,26 @@
+#include <array>
+
+#include "borel/error.hpp"
+#include "protocols/protocol.hpp"
+#include "protocols/protocol_list.hpp"
+
+namespace borel {
+
+std::span<const Protocol* const> protocols() {
+  static const std::array list{&attention_concentration(), &attention_denoise(), &attention_recall(),
+                               &position_response()};
+  return list;
+}
+
+const Protocol& find_protocol(std::string_view id) {
+  std::vector<std::string> known;
+  for (const Protocol* protocol : protocols()) {
+    if (protocol->id() == id) return *protocol;
+    known.emplace_back(protocol->id());
+  }
+  std::string text = "no protocol named '" + std::string(id) + "'" + did_you_mean(id, known) + " Known:";
+  for (const std::string& name : known) text.append(" ").append(name);
+  throw Error(text);
+}
+
+}  // namespace borel
