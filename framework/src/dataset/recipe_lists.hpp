@@ -1,0 +1,17 @@
+// Internal to the recipes: each source file adds its own.
+#pragma once
+
+#include <vector>
+
+#include "dataset/recipes.hpp"
+
+namespace borel {
+
+void add_value_recipes(std::vector<Recipe>& list);    // published tables
+void add_mixture_recipes(std::vector<Recipe>& list);  // samples of known Gaussian mixtures
+void add_qk_recipes(std::vector<Recipe>& list);       // Gaussian queries and keys
+void add_problem_recipes(std::vector<Recipe>& list);  // objectives with certified optima
+void add_package_recipes(
+    std::vector<Recipe>& list);  // photographs and text from packages of the distribution
+
+}  // namespace borel

@@ -1,0 +1,68 @@
+#include "dataset/value_rules.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace borel {
+namespace {
+
+constexpr double k_weight_sum_bound = 1e-9;
+
+template <class T>
+void check_finite_values(std::span<const T> values, std::string_view who, std::string_view array) {
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (!std::isfinite(values[i]))
+      throw DatasetError(fmt::format("{}: array /{} has {} at index {} (row-major): values must be finite",
+                                     who, array, values[i], i));
+}
+
+void check_indices(const ValueSource& source, std::string_view name, std::int64_t n, const std::string& who) {
+  if (source.objects.find(name) == source.objects.end()) return;
+  for (std::int64_t index : source.integers(name))
+    if (index < 0 || index >= n)
+      throw DatasetError(
+          fmt::format("{}: array /{} has index {}, but /x has rows 0 to {}", who, name, index, n - 1));
+}
+
+void check_positive(const ValueSource& source, std::string_view name, const std::string& who) {
+  if (source.objects.find(name) == source.objects.end()) return;
+  for (double value : source.doubles(name))
+    if (!(value > 0)) throw DatasetError(fmt::format("{}: array /{} has {}: must be > 0", who, name, value));
+}
+
+void check_sums_to_one(const ValueSource& source, std::string_view name, const std::string& who) {
+  if (source.objects.find(name) == source.objects.end()) return;
+  double sum = 0;
+  for (double value : source.doubles(name)) {
+    if (!(value >= 0))
+      throw DatasetError(fmt::format("{}: array /{} has {}: must be >= 0", who, name, value));
+    sum += value;
+  }
+  if (!(std::abs(sum - 1) <= k_weight_sum_bound))
+    throw DatasetError(fmt::format("{}: array /{} sums to {}, must sum to 1", who, name, sum));
+}
+
+}  // namespace
+
+void check_finite(std::span<const double> values, std::string_view who, std::string_view array) {
+  check_finite_values(values, who, array);
+}
+void check_finite(std::span<const float> values, std::string_view who, std::string_view array) {
+  check_finite_values(values, who, array);
+}
+
+void check_values(DatasetKind kind, const ValueSource& source, const std::string& who) {
+  if (kind == DatasetKind::samples) {
+    const std::int64_t n = source.objects.find("x")->second.shape[0];
+    check_indices(source, "split/train", n, who);
+    check_indices(source, "split/test", n, who);
+    check_sums_to_one(source, "truth/weight", who);
+    check_positive(source, "truth/sd", who);
+    check_positive(source, "weights", who);
+  } else if (kind == DatasetKind::problem) {
+    check_sums_to_one(source, "truth/p", who);
+  }
+}
+
+}  // namespace borel
