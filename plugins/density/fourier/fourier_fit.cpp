@@ -1,0 +1,243 @@
+#include "fourier_fit.hpp"
+
+#include <lbfgs.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <numbers>
+
+using borel::index_t;
+using std::numbers::pi;
+
+namespace {
+
+constexpr index_t k_grain = 4096;
+constexpr std::size_t k_block = 128;  // samples whose powers are in L1 together
+
+/// Sums over samples: loss and gradient, [2 N + 3].
+using Sums = std::vector<double>;
+
+Sums add(Sums a, const Sums& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+  return a;
+}
+
+/// -sum w log|A|^2 (and the map's Jacobian when it is trained) over samples [begin, end).
+Sums data_sums(const FourierProblem& problem, const FourierModel& model, std::size_t begin, std::size_t end) {
+  const std::size_t n_frequencies = model.a.size();
+  Sums sums(2 * n_frequencies + 3);
+  const double sigma = std::exp(model.log_sigma);
+  std::array<double, k_block> zr, zi, pr, pi_, ar, ai, dr, di, ir, ii, x, u;
+  for (std::size_t first = begin; first < end; first += k_block) {
+    const std::size_t n = std::min(k_block, end - first);
+    const double* const w = problem.w.data() + first;
+    for (std::size_t j = 0; j < n; ++j) {
+      u[j] = (problem.v[first + j] - model.tau) / sigma;
+      x[j] = problem.map == FourierMap::tanh ? std::tanh(u[j]) : u[j];
+      zr[j] = std::cos(pi * x[j]), zi[j] = std::sin(pi * x[j]);
+      pr[j] = 1, pi_[j] = 0, ar[j] = ai[j] = dr[j] = di[j] = 0;
+    }
+    // A = sum_k conj(a_k) z^k and, for the placement, sum_k k conj(a_k) z^k
+    for (std::size_t k = 0; k < n_frequencies; ++k) {
+      const double re = model.a[k].real(), im = model.a[k].imag(), order = static_cast<double>(k);
+      for (std::size_t j = 0; j < n; ++j) {
+        const double tr = re * pr[j] + im * pi_[j], ti = re * pi_[j] - im * pr[j];
+        ar[j] += tr, ai[j] += ti;
+        dr[j] += order * tr, di[j] += order * ti;
+        const double next = pr[j] * zr[j] - pi_[j] * zi[j];
+        pi_[j] = pr[j] * zi[j] + pi_[j] * zr[j];
+        pr[j] = next;
+      }
+    }
+    for (std::size_t j = 0; j < n; ++j) {
+      const double square = ar[j] * ar[j] + ai[j] * ai[j];
+      sums[2 * n_frequencies + 2] -= w[j] * std::log(square);
+      ir[j] = ar[j] / square, ii[j] = -ai[j] / square;  // 1 / A
+      pr[j] = 1, pi_[j] = 0;
+    }
+    if (problem.train_placement)
+      for (std::size_t j = 0; j < n; ++j) {
+        // d log|A|^2 / dx = 2 Re(i pi D / A); log(1 - x^2) = log sech^2 u has derivative -2 x in u
+        const double d_log_p = -2 * pi * (dr[j] * ii[j] + di[j] * ir[j]);
+        const double d_u = d_log_p * (1 - x[j] * x[j]) - 2 * x[j];
+        const double log_sech2 =
+            std::log(4.0) - 2 * std::abs(u[j]) - 2 * std::log1p(std::exp(-2 * std::abs(u[j])));
+        sums[2 * n_frequencies + 2] -= w[j] * log_sech2;
+        sums[2 * n_frequencies] -= w[j] * d_u * (-1 / sigma);
+        sums[2 * n_frequencies + 1] -= w[j] * d_u * -u[j];
+      }
+    for (std::size_t k = 0; k < n_frequencies; ++k) {
+      double gr = 0, gi = 0;
+      for (std::size_t j = 0; j < n; ++j) {
+        gr += w[j] * (pr[j] * ir[j] - pi_[j] * ii[j]);
+        gi += w[j] * (pr[j] * ii[j] + pi_[j] * ir[j]);
+        const double next = pr[j] * zr[j] - pi_[j] * zi[j];
+        pi_[j] = pr[j] * zi[j] + pi_[j] * zr[j];
+        pr[j] = next;
+      }
+      sums[k] -= 2 * gr;
+      sums[n_frequencies + k] -= 2 * gi;
+    }
+  }
+  return sums;
+}
+
+/// gamma pi^2 sum_n n^2 |c_n|^2 / c_0^2 = gamma int p'^2: the paper's eq. 10 for the normalised density. Adds
+/// the gradient.
+double add_penalty(double gamma, std::span<const std::complex<double>> a, std::span<double> gradient) {
+  const std::size_t n_frequencies = a.size();
+  double c0 = 0;
+  for (const auto& value : a) c0 += std::norm(value);
+  std::vector<std::complex<double>> c(n_frequencies);
+  double sum = 0;
+  for (std::size_t n = 1; n < n_frequencies; ++n) {
+    for (std::size_t k = 0; k + n < n_frequencies; ++k) c[n] += a[k] * std::conj(a[k + n]);
+    sum += static_cast<double>(n * n) * std::norm(c[n]);
+  }
+  const double factor = gamma * pi * pi / (c0 * c0);
+  for (std::size_t m = 0; m < n_frequencies; ++m) {
+    double d_re = 0, d_im = 0;
+    for (std::size_t n = 1; n < n_frequencies; ++n) {
+      const std::complex<double> up = m + n < n_frequencies ? std::conj(a[m + n]) : 0.0,
+                                 down = m >= n ? a[m - n] : 0.0;
+      const double weight = 2 * static_cast<double>(n * n);
+      d_re += weight * (std::conj(c[n]) * (up + down)).real();
+      d_im += weight * (std::conj(c[n]) * std::complex<double>(0, 1) * (up - down)).real();
+    }
+    gradient[m] += factor * (d_re - 4 * sum / c0 * a[m].real());
+    gradient[n_frequencies + m] += factor * (d_im - 4 * sum / c0 * a[m].imag());
+  }
+  return factor * sum;
+}
+
+struct Run {
+  const FourierProblem* problem;
+  const borel::StopToken* stop;
+  FourierModel model;
+  index_t iterations = 0;
+};
+
+FourierModel unpack(const double* values, std::size_t n_frequencies, bool with_placement) {
+  FourierModel model;
+  for (std::size_t k = 0; k < n_frequencies; ++k) model.a.emplace_back(values[k], values[n_frequencies + k]);
+  if (with_placement) model.tau = values[2 * n_frequencies], model.log_sigma = values[2 * n_frequencies + 1];
+  return model;
+}
+
+double evaluate(void* instance, const lbfgsfloatval_t* values, lbfgsfloatval_t* gradient, int n,
+                lbfgsfloatval_t) {
+  const Run& run = *static_cast<const Run*>(instance);
+  const std::size_t n_frequencies = run.model.a.size();
+  const FourierModel model = unpack(values, n_frequencies, run.problem->train_placement);
+  std::vector<double> d(2 * n_frequencies + 2);
+  const double loss = fourier_loss(*run.problem, model, d);
+  std::fill(gradient, gradient + n, 0.0);  // libLBFGS may pad n
+  std::copy_n(d.begin(), 2 * n_frequencies + (run.problem->train_placement ? 2 : 0), gradient);
+  return loss;
+}
+
+int report(void* instance, const lbfgsfloatval_t*, const lbfgsfloatval_t*, lbfgsfloatval_t, lbfgsfloatval_t,
+           lbfgsfloatval_t, lbfgsfloatval_t, int, int iteration, int) {
+  Run& run = *static_cast<Run*>(instance);
+  run.iterations = iteration;
+  return run.stop->stop_requested() ? 1 : 0;  // no exception may cross the C library
+}
+
+}  // namespace
+
+double fourier_loss(const FourierProblem& problem, const FourierModel& model, std::span<double> gradient) {
+  const std::size_t n_frequencies = model.a.size();
+  const Sums sums = borel::deterministic_reduce(
+      static_cast<index_t>(problem.v.size()), k_grain, Sums(2 * n_frequencies + 3),
+      [&](index_t begin, index_t end) {
+        return data_sums(problem, model, static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
+      },
+      [](const Sums& a, const Sums& b) { return add(a, b); });
+  double norm = 0;
+  for (const auto& value : model.a) norm += std::norm(value);
+  std::copy_n(sums.begin(), gradient.size(), gradient.begin());
+  for (std::size_t k = 0; k < n_frequencies; ++k) {
+    gradient[k] += 2 * model.a[k].real() / norm;
+    gradient[n_frequencies + k] += 2 * model.a[k].imag() / norm;
+  }
+  double loss = sums.back() + std::log(2 * norm);
+  if (problem.train_placement) {
+    loss += model.log_sigma;
+    gradient[2 * n_frequencies + 1] += 1;
+  }
+  if (problem.penalty > 0) loss += add_penalty(problem.penalty, model.a, gradient);
+  return loss;
+}
+
+FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel start, double tolerance,
+                                 index_t max_iterations, const borel::StopToken& stop) {
+  const std::size_t n_frequencies = start.a.size(), n = 2 * n_frequencies + (problem.train_placement ? 2 : 0);
+  const std::unique_ptr<lbfgsfloatval_t, decltype(&lbfgs_free)> values(lbfgs_malloc(static_cast<int>(n)),
+                                                                       &lbfgs_free);
+  for (std::size_t k = 0; k < n_frequencies; ++k) {
+    values.get()[k] = start.a[k].real();
+    values.get()[n_frequencies + k] = start.a[k].imag();
+  }
+  if (problem.train_placement) values.get()[n - 2] = start.tau, values.get()[n - 1] = start.log_sigma;
+
+  lbfgs_parameter_t settings;
+  lbfgs_parameter_init(&settings);
+  settings.m = 20;
+  settings.epsilon = tolerance;
+  settings.max_iterations = static_cast<int>(std::min<index_t>(max_iterations, 1 << 30));
+  settings.max_linesearch = 60;
+  Run run{&problem, &stop, std::move(start), 0};
+  FourierFit fit;
+  const int status = lbfgs(static_cast<int>(n), values.get(), &fit.loss, &evaluate, &report, &run, &settings);
+  stop.throw_if_stopped();
+  fit.model = unpack(values.get(), n_frequencies, problem.train_placement);
+  fit.iterations = run.iterations;
+  fit.converged =
+      status == LBFGS_SUCCESS || status == LBFGS_ALREADY_MINIMIZED || status == LBFGSERR_ROUNDING_ERROR;
+  std::vector<double> gradient(2 * n_frequencies + 2);
+  fit.loss = fourier_loss(problem, fit.model, gradient);
+  if (!fit.converged && status != LBFGSERR_MAXIMUMITERATION) {
+    // A failed line search at the end of floating point counts as converged when the gradient is as good as
+    // gone.
+    double square = 0, size = 0;
+    for (std::size_t i = 0; i < n; ++i)
+      square += gradient[i] * gradient[i], size += values.get()[i] * values.get()[i];
+    fit.converged = std::sqrt(square) <= 100 * tolerance * std::max(1.0, std::sqrt(size));
+  }
+  // Coefficients of size 1: their common factor has no meaning.
+  double norm = 0;
+  for (const auto& value : fit.model.a) norm += std::norm(value);
+  for (auto& value : fit.model.a) value /= std::sqrt(norm);
+  return fit;
+}
+
+FourierModel spectral_start(const FourierProblem& problem, std::size_t n_frequencies) {
+  // Cells of half the shortest wavelength's quarter: fine enough for the frequencies, coarse enough to be
+  // smooth.
+  const std::size_t n_cells = std::max<std::size_t>(16, 4 * n_frequencies);
+  std::vector<double> root(n_cells);
+  for (std::size_t j = 0; j < problem.v.size(); ++j) {
+    const double x = problem.map == FourierMap::tanh ? std::tanh(problem.v[j]) : problem.v[j];
+    const double at = 0.5 * (x + 1) * static_cast<double>(n_cells);
+    root[std::min(static_cast<std::size_t>(std::max(at, 0.0)), n_cells - 1)] += problem.w[j];
+  }
+  FourierModel model;
+  for (double& value : root) value = std::sqrt(value + 1e-4 / static_cast<double>(n_cells));
+  // A has frequencies 0 .. N - 1; the factor exp(-i pi x (N - 1) / 2) changes no |A|: centre the spectrum of
+  // the root.
+  const double centre = 0.5 * static_cast<double>(n_frequencies - 1);
+  for (std::size_t k = 0; k < n_frequencies; ++k) {
+    std::complex<double> sum = 0;
+    for (std::size_t cell = 0; cell < n_cells; ++cell) {
+      const double x = (2 * static_cast<double>(cell) + 1) / static_cast<double>(n_cells) - 1;
+      sum += root[cell] * std::polar(1.0, -pi * (static_cast<double>(k) - centre) * x);
+    }
+    model.a.push_back(std::conj(sum));
+  }
+  double norm = 0;
+  for (const auto& value : model.a) norm += std::norm(value);
+  for (auto& value : model.a) value /= std::sqrt(norm);
+  return model;
+}
