@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "borel/rng.hpp"
@@ -37,8 +38,22 @@ class SampleStream {
   virtual index_t n_dims() const = 0;
   /// The next block, valid until the next call; n_samples() == 0 at the end.
   virtual Samples next() = 0;
-  /// Starts over for another pass.
+  /// Starts over for another pass. Who reads a stream rewinds it first.
   virtual void rewind() = 0;
+};
+
+/// Samples in memory as a stream of one block: fit() of a method that is written for streams.
+class SamplesAsStream final : public SampleStream {
+ public:
+  explicit SamplesAsStream(const Samples& samples) : samples_(samples) {}
+  index_t n_samples() const override { return samples_.n_samples(); }
+  index_t n_dims() const override { return samples_.n_dims(); }
+  Samples next() override { return std::exchange(given_, true) ? Samples{} : samples_; }
+  void rewind() override { given_ = false; }
+
+ private:
+  Samples samples_;
+  bool given_ = false;
 };
 
 /// Equal-width weighted histogram of one dimension, fine enough that binning error is far below sampling error. The
@@ -51,7 +66,8 @@ struct FineHistogram {
   double bin_width() const { return (range.end - range.begin) / static_cast<double>(weight.size()); }
 };
 
-/// A normalised density. Immutable; every member may be called from many threads at once.
+/// A normalised density. Immutable; every member may be called from many threads at once. Lives on its own: it may outlive
+/// the samples and the method that it came from, so it copies or shares what it needs of them.
 class BOREL_EXPORT FittedDensity {
  public:
   virtual ~FittedDensity();
