@@ -49,7 +49,7 @@ std::shared_ptr<const Dataset> find_dataset(std::string_view id_or_path) {
   if (find_recipe(name))
     throw DatasetError(fmt::format("dataset '{}' is not made yet; run: borel data make {}", name, name));
   throw DatasetError(
-      fmt::format("unknown dataset '{}'{}; see: borel data list (a file's name must end in .h5)", name,
+      fmt::format("unknown dataset '{}' (ids: borel data list; a file's name must end in .h5){}", name,
                   did_you_mean(name, recipe_ids())));
 }
 

@@ -14,6 +14,8 @@ const std::vector<Recipe>& recipes() {
     std::vector<Recipe> list;
     add_value_recipes(list);
     add_mixture_recipes(list);
+    add_qk_recipes(list);
+    add_problem_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;
   }();
@@ -42,7 +44,7 @@ DatasetWriter run_recipe(const Recipe& recipe) {
 MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folder, bool again) {
   const Recipe* recipe = find_recipe(id);
   if (!recipe)
-    throw DatasetError(fmt::format("no recipe for dataset '{}'{}; see: borel data list", id,
+    throw DatasetError(fmt::format("no recipe for dataset '{}' (see: borel data list){}", id,
                                    did_you_mean(id, recipe_ids())));
   const std::filesystem::path file = folder / (recipe->id + ".h5");
   if (!again && std::filesystem::exists(file)) {

@@ -6,6 +6,7 @@
 
 #include "borel/rng.hpp"
 #include "dataset/recipe_lists.hpp"
+#include "dataset/rounded.hpp"
 #include "dataset/truth.hpp"
 
 namespace borel {
@@ -124,7 +125,7 @@ Components fourier_demo() {
 std::vector<double> draw(const GaussianMixture& mixture, Seed seed, std::int64_t n) {
   Rng rng(seed);
   std::vector<double> x(static_cast<std::size_t>(n));
-  for (double& value : x) value = mixture.sample(rng);
+  for (double& value : x) value = rounded_draw(mixture.sample(rng));
   return x;
 }
 
@@ -136,10 +137,11 @@ void fill(const Components& components, std::uint64_t seed, DatasetWriter& write
   writer.array("truth/weight", components.weight, {n});
   writer.array("truth/mean", components.mean, {n});
   writer.array("truth/sd", components.sd, {n});
-  const auto modes = mixture.modes();
+  auto modes = mixture.modes();
+  for (double& mode : modes) mode = rounded_truth(mode);
   writer.array("truth/mode", modes, {static_cast<std::int64_t>(modes.size())});
   writer.attribute("truth", "type", std::string("gaussian_mixture"));
-  writer.attribute("truth", "entropy_nats", mixture.entropy());
+  writer.attribute("truth", "entropy_nats", rounded_truth(mixture.entropy()));
   writer.attribute("truth", "modes", static_cast<std::int64_t>(modes.size()));
 }
 
