@@ -1,4 +1,8 @@
-// One small plugin, built several times with different macros: what the torture tests start from.
+// One small plugin, built several times with different macros: what the torture tests and those of `borel
+// check` start from.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 
 #include "borel/plugin.hpp"
@@ -19,8 +23,27 @@ struct Plain final : Fixture {
       p.real("width", width, borel::Range::greater_than(0), "1", "Width of the fixture.");
     }
   };
-  explicit Plain(const Params&) {}
+  explicit Plain([[maybe_unused]] const Params& params) {
+#if defined(FIXTURE_CRASHES)
+    if (params.width == 2) std::raise(SIGSEGV);
+#elif defined(FIXTURE_HANGS)
+    for (volatile bool for_ever = true; for_ever;) {
+    }
+#elif defined(FIXTURE_EXITS)
+    std::exit(0);
+#elif defined(FIXTURE_PRINTS)
+    std::puts("look at me");
+#endif
+  }
 };
+
+#if defined(FIXTURE_CRASHES_AT_LOAD)
+__attribute__((constructor)) void crash() { std::raise(SIGSEGV); }
+#endif
+
+[[maybe_unused]] borel::MethodInfo fixture_info() {
+  return {.summary = "A fixture", .formula = "none", .source = "own", .complexity = "O(1)"};
+}
 
 }  // namespace
 
@@ -33,7 +56,7 @@ extern "C" BOREL_EXPORT int borel_fixture_answer() { return 42; }
 #elif defined(FIXTURE_LIES)
 // A manifest section that names another plugin than the symbol does.
 static void register_methods(borel::Registry& registry) {
-  registry.add<Fixture, Plain>("plain", {.summary = "A fixture", .source = "own"});
+  registry.add<Fixture, Plain>("plain", fixture_info());
 }
 [[gnu::used, gnu::retain, gnu::section(BOREL_MANIFEST_SECTION)]] static const char text[] =
     BOREL_MANIFEST_MAGIC "\nabi=1\nid=fixture.somebody_else\n" BOREL_BUILD_FACTS "end\n";
@@ -50,16 +73,16 @@ BOREL_PLUGIN(registry) {
   borel_fixture_function_that_nobody_defines();
 #endif
 #if defined(FIXTURE_WRONG_METHOD)
-  registry.add<Fixture, Plain>("another_method", {.summary = "A fixture", .source = "own"});
+  registry.add<Fixture, Plain>("another_method", fixture_info());
 #elif !defined(FIXTURE_REGISTERS_NOTHING)
-  registry.add<Fixture, Plain>("plain", {.summary = "A fixture", .source = "own"});
+  registry.add<Fixture, Plain>("plain", fixture_info());
 #endif
 #if defined(FIXTURE_THROWS)
   throw std::runtime_error("the table of constants is missing");
 #elif defined(FIXTURE_THROWS_INT)
   throw 42;
 #elif defined(FIXTURE_TWICE)
-  registry.add<Fixture, Plain>("plain", {.summary = "A fixture", .source = "own"});
+  registry.add<Fixture, Plain>("plain", fixture_info());
 #endif
 }
 #endif

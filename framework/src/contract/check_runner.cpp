@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include <fmt/format.h>
@@ -112,12 +114,17 @@ class Worker {
     return fmt::format("the process was ended with exit code {}", WEXITSTATUS(status));
   }
 
-  /// What was printed since the last call, cut for a message.
-  std::string printed() {
+  /// What was printed since the last call, up to byte `end` of all that was printed, cut for a message.
+  std::string printed(off_t end = std::numeric_limits<off_t>::max()) {
     std::string text;
     char block[4096];
-    for (ssize_t n; (n = pread(printed_.get(), block, sizeof block, printed_bytes_)) > 0; printed_bytes_ += n)
+    while (printed_bytes_ < end) {
+      const auto wanted = static_cast<std::size_t>(std::min<off_t>(sizeof block, end - printed_bytes_));
+      const ssize_t n = pread(printed_.get(), block, wanted, printed_bytes_);
+      if (n <= 0) break;
+      printed_bytes_ += n;
       if (text.size() < k_max_quoted_bytes) text.append(block, static_cast<std::size_t>(n));
+    }
     if (text.size() > k_max_quoted_bytes) text = text.substr(0, k_max_quoted_bytes) + "...";
     return text;
   }
@@ -180,7 +187,7 @@ bool follow(Worker& worker, const CheckRequest& request, std::size_t& n_done,
     const auto answer = nlohmann::json::parse(*second);
     result.verdict = {static_cast<Verdict::Kind>(answer["verdict"].get<int>()), answer["text"]};
     result.seconds = answer["seconds"];
-    if (const std::string printed = worker.printed();
+    if (const std::string printed = worker.printed(answer["printed_bytes"].get<off_t>());
         !printed.empty() && result.verdict.kind != Verdict::Kind::broken)
       result.verdict = broken("a method never prints; this was printed:\n" + printed);
     report(result);

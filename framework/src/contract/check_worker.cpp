@@ -1,8 +1,10 @@
 // The child of `borel check`.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <iterator>
 
 #include <fmt/format.h>
@@ -22,6 +24,13 @@ void send(const nlohmann::json& message) {
     if (written <= 0) _exit(3);  // the parent is gone
     at += static_cast<std::size_t>(written);
   }
+}
+
+/// Bytes printed so far: standard output and standard error are one file.
+std::int64_t printed_bytes() {
+  std::fflush(nullptr);
+  struct stat status {};
+  return fstat(STDOUT_FILENO, &status) == 0 ? status.st_size : 0;
 }
 
 std::vector<MethodSpec> specs_to_check(const Registry& registry, const CheckRequest& request) {
@@ -77,7 +86,8 @@ void run_rules(const CheckRequest& request, std::size_t n_done) {
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
       send({{"verdict", static_cast<int>(verdict.kind)},
             {"text", verdict.text},
-            {"seconds", seconds.count()}});
+            {"seconds", seconds.count()},
+            {"printed_bytes", printed_bytes()}});
     }
   }
   send({{"end", true}});

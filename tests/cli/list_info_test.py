@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""borel list, info, usage errors: outputs, exit codes, start time."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+borel, fixtures = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+is_release = sys.argv[3] == "Release" and sys.argv[4] == ""
+failures = []
+START_LIMIT_S = 0.1  # list --json with all plugins
+environment = {key: value for key, value in os.environ.items() if not key.startswith("BOREL_")}
+
+
+def run(*arguments, **extra):
+    return subprocess.run([str(borel), *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                          env={**environment, **extra}, cwd=tempfile.gettempdir())
+
+
+def expect(name, condition, detail):
+    print(("ok      " if condition else "FAILED  ") + name)
+    if not condition:
+        failures.append(name)
+        print(detail)
+
+
+plain = fixtures / "plain.so"
+
+result = run("list", "--json")
+listed = json.loads(result.stdout)
+fields = {"family", "id", "summary", "formula", "source", "complexity", "notes", "deterministic", "plugin_file", "traits",
+          "parameters"}
+expect("list --json gives every field of every method",
+       result.returncode == 0 and listed["methods"] and all(set(m) == fields for m in listed["methods"]), result)
+expect("no plugin of this build is refused", listed["refused"] == [] and result.stderr == "", result)
+order = [(m["family"], m["id"]) for m in listed["methods"]]
+expect("methods come in sorted order", order == sorted(order), order)
+
+result = run("list")
+expect("list has one line a method, uncut when piped",
+       len(result.stdout.splitlines()) == len(listed["methods"])
+       and all(m["source"] in result.stdout for m in listed["methods"]), result)
+for family in sorted({m["family"] for m in listed["methods"]}):
+    lines = run("list", family).stdout.splitlines()
+    expect(f"list {family} shows that family only",
+           len(lines) == sum(m["family"] == family for m in listed["methods"]) and all(l.startswith(family + "/") for l in lines),
+           lines)
+
+if is_release:
+    times = []
+    for _ in range(9):
+        start = time.monotonic()
+        run("list", "--json")
+        times.append(time.monotonic() - start)
+    expect(f"list --json starts fast ({min(times) * 1000:.0f} ms)", min(times) <= START_LIMIT_S, times)
+
+for method in listed["methods"]:
+    path = f"{method['family']}/{method['id']}"
+    text, data = run("info", path), json.loads(run("info", path, "--json").stdout)
+    shown = all(word in text.stdout for word in [method["summary"], method["source"], "Parameters", "Traits", method["plugin_file"]]
+                + [p["name"] + " = " for p in method["parameters"]] + [p["rule"] for p in method["parameters"]])
+    expect(f"info {path}", text.returncode == 0 and shown and data == method, text)
+
+for name, arguments, message in [
+    ("no command", [], "subcommand is required"),
+    ("unknown command", ["lits"], "no command named 'lits'; did you mean 'list'?"),
+    ("unknown option", ["list", "--jsno"], "`borel list --help` shows the usage"),
+    ("unknown family", ["list", "densty"], "no family named 'densty'; did you mean 'density'?"),
+    ("unknown method", ["info", "density/histogramm"], "did you mean 'histogram'?"),
+    ("unknown id without family", ["info", "histogramm"], "did you mean 'density/histogram'?"),
+    ("bad parameter", ["--plugin-path", plain, "info", "fixture/plain{width=0}"], "must be a real number > 0; got '0'"),
+    ("bad spec", ["info", "density/histogram{"], "column 19: expected a parameter name"),
+    ("named plugin that is refused", ["--plugin-path", fixtures / "lies.so", "list"], "contradicts itself"),
+    ("named plugin path that is missing", ["--plugin-path", fixtures / "absent", "list"], "does not exist"),
+    ("empty item in the plugin path", ["--plugin-path", f"{plain}:", "list"], "an item of the list is empty"),
+]:
+    result = run(*arguments)
+    expect(name + " is one message and exit code 2",
+           result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+           and result.stderr.startswith("borel: error: ") and result.stdout == "", result)
+
+result = run("--no-builtin-plugins", "--plugin-path", plain, "list")
+expect("only the named plugin", result.stdout == "fixture/plain  A fixture  [own]\n" and result.returncode == 0, result)
+result = run("list", "fixture", "--plugin-path", plain)
+expect("global options may follow the command", result.stdout.startswith("fixture/plain"), result)
+result = run("list", "fixture", BOREL_PLUGIN_PATH=str(plain))
+expect("BOREL_PLUGIN_PATH adds plugins", result.stdout.startswith("fixture/plain"), result)
+result = run("list", BOREL_PLUGIN_PATH=str(fixtures))
+expect("refusals in a folder are remarks, not errors",
+       result.returncode == 0 and result.stderr.count("borel: refused: ") >= 10, result)
+result = run("--version")
+expect("--version", result.returncode == 0 and result.stdout.startswith("borel "), result)
+result = run("--help")
+expect("--help lists the commands and hides the internal one",
+       result.returncode == 0 and "info" in result.stdout and "check-worker" not in result.stdout, result)
+
+print(f"{len(failures)} failures")
+sys.exit(1 if failures else 0)
