@@ -210,7 +210,7 @@ double domain_violation(const Objective& objective, std::span<const double> stat
     if (!grid) return k_infinity;
     mass *= grid->grid().cell_volume();
   }
-  return std::max(-lowest, static_cast<double>(std::abs(mass - 1)));
+  return std::max(0 - lowest, static_cast<double>(std::abs(mass - 1)));
 }
 
 }  // namespace borel

@@ -13,8 +13,8 @@ namespace {
 
 constexpr double k_start_tolerance = 1e-9;
 /// Iterations without a smaller gap before a run counts as stalled: at least this, and as many as were done
-/// until then. Sublinear methods improve their best gap at least that often.
-constexpr index_t k_patience = 2000;
+/// until then. Away steps on flat likelihoods have been seen to need more than 2000.
+constexpr index_t k_patience = 10000;
 
 const SimplexObjective& simplex_objective(std::string_view method, const Objective& objective) {
   const auto* simplex = dynamic_cast<const SimplexObjective*>(&objective);
