@@ -3,12 +3,24 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace borel {
 
 enum class CellOutcome { ok, skipped, failed, timeout, crashed };
 enum class Direction { lower_is_better, higher_is_better, none };
+
+/// The names used in journals, tables and JSON: those of the enumerators.
+std::string_view to_string(CellOutcome outcome);
+std::string_view to_string(Direction direction);
+/// @throws Error for an unknown name
+CellOutcome outcome_from(std::string_view name);
+Direction direction_from(std::string_view name);
+/// ok and skipped are final; the others may be tried again.
+inline bool is_final(CellOutcome outcome) {
+  return outcome == CellOutcome::ok || outcome == CellOutcome::skipped;
+}
 
 /// A named number. Names are snake_case and unique within a protocol; the unit is "" for pure numbers.
 struct Metric {

@@ -1,0 +1,33 @@
+#include "results/outputs.hpp"
+
+#include <fstream>
+#include <iterator>
+
+#include "borel/fingerprint.hpp"
+#include "results/collect.hpp"
+#include "results/csv.hpp"
+#include "results/results_h5.hpp"
+
+namespace borel {
+namespace {
+
+std::string read_text(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+bool write_outputs(const RunFolder& folder, const Journal& journal, bool again) {
+  const std::string stamp = std::string(BOREL_VERSION " " BOREL_GIT_REVISION " ") + journal.digest + '\n';
+  if (!again && read_text(folder.stamp()) == stamp && std::filesystem::exists(folder.results()) &&
+      std::filesystem::exists(folder.csv() / "cells.csv"))
+    return false;
+  const RunResults results = collect_results(journal);
+  write_results_h5(results, folder.results());
+  write_csv(results, folder.csv());
+  write_whole_file(folder.stamp(), stamp);
+  return true;
+}
+
+}  // namespace borel

@@ -1,0 +1,43 @@
+#include "study/dataset_source.hpp"
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+namespace borel {
+
+DatasetInfo StoredDatasets::info(const std::string& name) {
+  const bool is_path = name.find('/') != std::string::npos || name.ends_with(".h5");
+  const std::filesystem::path file = is_path ? std::filesystem::path(name) : data_folder() / (name + ".h5");
+  // A file from elsewhere is screened before the library reads it, and a missing one has its message there.
+  if (is_path || !std::filesystem::exists(file)) return find_dataset(name)->info();
+  return read_dataset_info(file);
+}
+
+std::shared_ptr<const Dataset> StoredDatasets::open(const std::string& name) { return find_dataset(name); }
+
+std::shared_ptr<const Dataset> OpenDatasets::get(const std::string& name,
+                                                 const std::string& expected_digest) {
+  std::shared_ptr<Slot> slot;
+  {
+    const std::lock_guard lock(mutex_);
+    std::shared_ptr<Slot>& found = slots_[name];
+    if (!found) found = std::make_shared<Slot>();
+    slot = found;
+  }
+  const std::lock_guard lock(slot->mutex);
+  if (!slot->dataset) slot->dataset = source_.open(name);
+  if (slot->dataset->info().content_digest != expected_digest)
+    throw DatasetError(
+        fmt::format("dataset '{}' changed after the plan was made: its digest was {} and is now {}; "
+                    "run the study again",
+                    name, expected_digest, slot->dataset->info().content_digest));
+  return slot->dataset;
+}
+
+void OpenDatasets::release(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  slots_.erase(name);
+}
+
+}  // namespace borel
