@@ -16,6 +16,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_info(app, session);
   add_new(app, session);
   add_check(app, session);
+  add_completion(app, session);
+  add_man(app, session);
 }
 
 /// CLI11 says which argument it did not expect; a mistyped sub-command deserves the nearest name.

@@ -34,8 +34,10 @@ class Session {
 // One file per sub-command. Each adds itself; its callback does the work, and errors leave it as
 // borel::Error.
 void add_check(CLI::App& app, Session& session);
+void add_completion(CLI::App& app, Session& session);
 void add_info(CLI::App& app, Session& session);
 void add_list(CLI::App& app, Session& session);
+void add_man(CLI::App& app, Session& session);
 void add_new(CLI::App& app, Session& session);
 
 /// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).
