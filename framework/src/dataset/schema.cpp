@@ -68,6 +68,7 @@ struct ObjectiveRule {
   std::string name;
   std::vector<ArrayRule> arrays;
   std::vector<std::string_view> numbers;  // root attributes
+  std::vector<std::string> texts{};       // root attributes
 };
 
 const std::vector<ObjectiveRule>& objectives() {
@@ -96,7 +97,8 @@ const std::vector<ObjectiveRule>& objectives() {
         {"potential/weight", f64, "n_components", false},
         {"potential/mean", f64, "n_components d", false},
         {"potential/sd", f64, "n_components", false}},
-       {"diffusion", "power"}},
+       {"diffusion", "power"},
+       {"potential", "interaction"}},
   };
   return rules;
 }
@@ -207,6 +209,7 @@ void check_problem(const Objects& objects, ShapeCheck& shapes, const std::string
     if (domain == "simplex") shapes.check({{"truth/p", f64, "n", false}});
     for (std::string_view number : rule.numbers)
       require_number(objects, number, who, fmt::format("objective {} needs it", objective));
+    for (const std::string& text : rule.texts) required_text(objects, text, who);
     if (find_attribute(objects, "", "optimum"))
       require_number(objects, "optimum_gap", who, "an optimum needs its certificate");
     return;

@@ -1,0 +1,31 @@
+// Files of a package of the distribution, without installing it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace borel {
+
+/// The files of a Debian package: those of the running system when the package is installed, else downloaded
+/// with apt-get and unpacked into a temporary folder that goes away with this object. Needs no root rights.
+class DistributionPackage {
+ public:
+  /// @param probe a file of the package, as an absolute path, that tells whether it is installed
+  /// @throws DatasetError: not a Debian system, no network, unknown package; with apt-get's own last words
+  DistributionPackage(const std::string& name, const std::filesystem::path& probe);
+  ~DistributionPackage();
+  DistributionPackage(const DistributionPackage&) = delete;
+  DistributionPackage& operator=(const DistributionPackage&) = delete;
+
+  /// Where a file of the package lies now. @throws DatasetError when the package has no such file
+  std::filesystem::path file(const std::filesystem::path& absolute) const;
+
+ private:
+  std::string name_;
+  std::filesystem::path root_ = "/", temporary_;
+};
+
+/// Whole content of a file. @throws DatasetError
+std::string read_file(const std::filesystem::path& file);
+
+}  // namespace borel

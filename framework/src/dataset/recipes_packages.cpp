@@ -1,0 +1,98 @@
+// Real photographs and real text from packages of Debian 12, fetched on the user's machine.
+#include <fmt/format.h>
+
+#include "dataset/digest.hpp"
+#include "dataset/distribution_package.hpp"
+#include "dataset/png.hpp"
+#include "dataset/r_data.hpp"
+#include "dataset/recipe_lists.hpp"
+
+namespace borel {
+namespace {
+
+// A package can change; what Borel calls photos or text_austen must not.
+void require_sha256(std::string_view bytes, std::string_view expected, std::string_view what) {
+  const std::string found = sha256_hex(bytes);
+  if (found != expected)
+    throw DatasetError(
+        fmt::format("{} is not the one this recipe was written for: SHA-256 {} instead of {}; the package "
+                    "has changed, a new version of the recipe is needed",
+                    what, found, expected));
+}
+
+struct Photo {
+  const char *name, *sha256, *licence;
+};
+
+// Licences as stated in skimage/data/_fetchers.py of the package.
+constexpr Photo k_photos[] = {
+    {"astronaut", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5", "public domain (NASA)"},
+    {"brick", "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf", "CC0 (CC0Textures)"},
+    {"camera", "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a", "CC0 (Lav Varshney)"},
+    {"chelsea", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+     "CC0 (Stefan van der Walt)"},
+    {"coffee", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7", "CC0 (Rachel Michetti)"},
+};
+
+void photos(DatasetWriter& writer) {
+  const std::filesystem::path folder = "/usr/lib/python3/dist-packages/skimage/data";
+  const DistributionPackage package("python3-skimage", folder / "camera.png");
+  for (const Photo& photo : k_photos) {
+    const std::string bytes = read_file(package.file(folder / fmt::format("{}.png", photo.name)));
+    require_sha256(bytes, photo.sha256, fmt::format("photograph '{}'", photo.name));
+    Image image = decode_png(bytes, photo.name);
+    writer.array(photo.name, std::move(image.pixels), {image.height, image.width, image.channels});
+    writer.attribute(photo.name, "licence", std::string(photo.licence));
+  }
+}
+
+std::vector<std::uint8_t> novels(const std::filesystem::path& base,
+                                 std::initializer_list<const char*> names) {
+  std::vector<std::uint8_t> bytes;
+  for (const char* name : names)
+    for (const std::string& line : read_r_strings(base, name)) {
+      bytes.insert(bytes.end(), line.begin(), line.end());
+      bytes.push_back('\n');
+    }
+  return bytes;
+}
+
+void text_austen(DatasetWriter& writer) {
+  const std::filesystem::path folder = "/usr/lib/R/site-library/janeaustenr/data";
+  const DistributionPackage package("r-cran-janeaustenr", folder / "Rdata.rdb");
+  const std::filesystem::path base = package.file(folder / "Rdata.rdb").replace_extension();
+  auto train =
+      novels(base, {"sensesensibility", "prideprejudice", "mansfieldpark", "emma", "northangerabbey"});
+  auto test = novels(base, {"persuasion"});
+  const auto view = [](const std::vector<std::uint8_t>& bytes) {
+    return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  require_sha256(view(train), "e7f350a699a3253d94ef05d5798aa581ce70f4f0eecd7786886d6f6457fe071a",
+                 "the text of five novels");
+  require_sha256(view(test), "8061549557aebd2fd6e353d18d9197cb707029112bd52d4d8b174583a925848a",
+                 "the text of Persuasion");
+  const auto n_train = static_cast<std::int64_t>(train.size()),
+             n_test = static_cast<std::int64_t>(test.size());
+  writer.array("train", std::move(train), {n_train});
+  writer.array("test", std::move(test), {n_test});
+  writer.attribute("", "encoding", std::string("UTF-8"));
+}
+
+}  // namespace
+
+void add_package_recipes(std::vector<Recipe>& list) {
+  list.push_back({.id = "photos",
+                  .kind = DatasetKind::images,
+                  .title = "Five photographs, grey and colour",
+                  .licence = "CC0 and public domain, see each image",
+                  .source = "Debian package python3-skimage",
+                  .make = photos});
+  list.push_back({.id = "text_austen",
+                  .kind = DatasetKind::tokens,
+                  .title = "Six novels of Jane Austen; test: Persuasion",
+                  .licence = "public domain",
+                  .source = "Project Gutenberg, by way of the Debian package r-cran-janeaustenr",
+                  .make = text_austen});
+}
+
+}  // namespace borel
