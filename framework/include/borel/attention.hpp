@@ -174,6 +174,8 @@ BOREL_EXPORT void effective_weights(const Attention& method, const AttentionCall
 class BOREL_EXPORT AttentionDefaults {
  public:
   AttentionDefaults(const Attention& method, const AttentionContext& context, index_t n_q, index_t n_k, Seed seed);
+  AttentionDefaults(const AttentionDefaults&) = delete;  // the views point into the storage
+  AttentionDefaults(AttentionDefaults&&) noexcept = default;
   /// Points call.extra, call.parameters and call.context here; this object must outlive the call.
   void attach(AttentionCall& call) const;
 

@@ -50,6 +50,7 @@ struct PairRegion {
     return query.contains(i) && key.contains(j) && distance.contains(r) &&
            (distance_stride == 1 || ((r - distance_phase) % distance_stride) == 0);
   }
+  bool operator==(const PairRegion&) const = default;
 };
 
 /// Shared, immutable table of doubles; copying a plan copies no table.

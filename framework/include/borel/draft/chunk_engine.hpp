@@ -1,40 +1,68 @@
-// DRAFT. State recurrences S_t = decay_t S_{t-1} + phi(k_t) v_t^T,  o_t = phi(q_t)^T S_t [/ phi(q_t)^T z_t],
-// in parallel (quadratic), chunkwise and recurrent form. Decays enter as logarithms and only as differences of their
-// cumulative sums, never as ratios of exponentials.
+// DRAFT. State recurrences of one query head, in chunkwise and recurrent form:
+//
+//   S_t = exp(l_t) S_{t-1} + phi(k_t) v_t^T      [feature_size, d_v]
+//   z_t = exp(l_t) z_{t-1} + phi(k_t)            [feature_size], only when normalised
+//   o_t = phi(q_t)^T S_t  /  (phi(q_t)^T z_t + epsilon)
+//
+// Decays enter as logarithms l_t <= 0 and only as differences of their cumulative sums, never as ratios of
+// exponentials. With a rotation R (plain rotary plan) the numerator uses R phi(q), R phi(k) and the
+// denominator does not: Su et al. 2021, arXiv:2104.09864, equation 19.
 #pragma once
 
 #include "borel/attention.hpp"
 
 namespace borel {
 
-/// The part of a linear mechanism that differs from method to method. One virtual call per chunk.
-class BOREL_EXPORT ChunkMethod {
- public:
-  virtual ~ChunkMethod();
-  virtual index_t feature_size(const AttentionCall& call) const = 0;
-  /// in [n, d_k] -> out [n, feature_size]; any scale on q or k goes in here.
-  virtual void query_features(const AttentionCall& call, index_t head, index_t first_token, TensorView<const float, 2> in,
-                              TensorView<float, 2> out) const = 0;
-  virtual void key_features(const AttentionCall& call, index_t head, index_t first_token, TensorView<const float, 2> in,
-                            TensorView<float, 2> out) const = 0;
-  /// Log decay (<= 0) applied to the state before token t is written, for t = first_token ..; false = no decay.
-  /// Causal only.
-  virtual bool log_decay(const AttentionCall& call, index_t head, index_t first_token, std::span<float> out) const;
-  virtual bool normalised() const { return false; }
-  /// Added to the denominator when normalised.
-  virtual double epsilon() const { return 0; }
+/// What a method may know about the rows it maps: `n` tokens of one head.
+struct ChunkRows {
+  const AttentionContext& context;
+  ParameterValues parameters;
+  index_t head =
+      0;  ///< query head, on the key side too: a key head is mapped once per query head that reads it
+  index_t first_token = 0;  ///< absolute position of row 0
+  index_t n = 0;
+  /// [n, width] in the order of extra_inputs(); a view of size 0 where the input belongs to the other side.
+  std::span<const TensorView<const float, 2>> extra;
 };
 
 inline constexpr index_t k_default_chunk = 64;
 
-/// Streams over chunks with the state [feature_size, d_v] in cache; causal, or two passes when not.
-/// @param chunk tokens per chunk, >= 1; the result does not depend on it beyond rounding
-BOREL_EXPORT void chunk_forward(const ChunkMethod& method, const AttentionCall& call, TensorView<float, 3> o,
-                                index_t chunk = k_default_chunk);
+/// An attention mechanism of the form above: it writes traits and feature maps; the engine does forward,
+/// step, effective weights. Accepts no position plan or plain rotation, the latter when n_rot_dims <=
+/// feature_size.
+class BOREL_EXPORT ChunkAttention : public Attention, public AttentionStep, public AttentionWeights {
+ public:
+  virtual index_t feature_size(const AttentionContext& context) const = 0;
+  /// in [n, d_k] -> out [n, feature_size]; any scale on q or k goes in here. One virtual call per chunk.
+  virtual void query_features(const ChunkRows& rows, TensorView<const float, 2> in,
+                              TensorView<float, 2> out) const = 0;
+  virtual void key_features(const ChunkRows& rows, TensorView<const float, 2> in,
+                            TensorView<float, 2> out) const = 0;
+  virtual bool has_decay() const { return false; }
+  /// l_t of the rows; called only with has_decay, which makes the method causal only.
+  virtual void log_decay(const ChunkRows& rows, std::span<float> out) const;
+  virtual bool normalised() const { return false; }
+  virtual double epsilon() const { return 0; }  ///< added to the denominator
 
-/// Floats of state per context: h_q * feature_size * (d_v + normalised).
-BOREL_EXPORT index_t chunk_state_size(const ChunkMethod& method, const AttentionContext& context);
-BOREL_EXPORT void chunk_step(const ChunkMethod& method, const AttentionStep::Token& token, std::span<float> state,
-                             TensorView<float, 2> o);
+  void forward(const AttentionCall& call, TensorView<float, 3> o) const override;
+  /// forward with chunks of this many tokens, >= 1; the result does not depend on it beyond rounding. Streams
+  /// over n with the state in cache; bidirectional in two passes. Causal calls need query_offset + n_q <=
+  /// n_k.
+  void forward_in_chunks(const AttentionCall& call, TensorView<float, 3> o, index_t chunk) const;
+  double state_bytes(const AttentionContext& context, index_t n) const override;
+  double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
+
+  const AttentionStep* step() const override { return this; }
+  index_t state_size(
+      const AttentionContext& context) const override;  ///< h_q feature_size (d_v + normalised)
+  void start(const AttentionContext& context, ParameterValues parameters,
+             std::span<float> state) const override;
+  void step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const override;
+
+  /// Time and memory O(rows n_k feature_size) and O(n_k feature_size).
+  const AttentionWeights* weights() const override { return this; }
+  void rows(const AttentionCall& call, index_t head, index_t begin, index_t end,
+            TensorView<float, 2> weights) const override;
+};
 
 }  // namespace borel

@@ -1,28 +1,32 @@
 // DRAFT. Pairwise mechanisms: scores -> position -> mask -> weights -> values, tile by tile, no n x n array.
-// A method says how a tile of scores becomes weights; the engine does the rest (bands, bias, masks, grouped heads,
-// strides, ragged sizes, parallel work over heads x query blocks, float32 with float64 angles).
+// A method says how a tile of scores becomes weights; the engine does the rest (bands, bias, masks, grouped
+// heads, strides, ragged sizes, parallel work over heads x query blocks, float32 with float64 angles).
 #pragma once
+
+#include <limits>
 
 #include "borel/attention.hpp"
 
 namespace borel {
 
-/// A block of scores of one query head, row-major with leading dimension ld. Pairs that are masked hold -infinity.
+/// A block of scores of one query head, row-major with leading dimension ld. Pairs that are masked hold
+/// -infinity.
 struct ScoreTile {
   float* scores = nullptr;
   index_t n_rows = 0, n_cols = 0, ld = 0;
   index_t head = 0;
-  index_t first_query = 0;  ///< row of q of tile row 0
+  index_t first_query =
+      0;  ///< row of q of tile row 0; its absolute position is first_query + call.query_offset
   index_t first_key = 0;    ///< row of k of tile column 0
   bool has_masked = false;  ///< false: no entry is -infinity by masking
 };
 
 /// What must be known about a whole row before its weights are final.
 enum class RowStatistic {
-  none,         ///< weight = f(score) alone (relu^2, sigmoid, identity)
-  online_max,   ///< softmax-like: weight = exp(score - max); denominator = sum of weights (+ sink)
-  sum,          ///< weight = f(score) / (sum of f + epsilon)
-  whole_row     ///< the row is handed over at once (sparsemax, entmax, top-k): memory 64 rows x n_k
+  none,        ///< weight = f(score) alone (relu^2, sigmoid, identity)
+  online_max,  ///< softmax-like: weight = exp(score - max); denominator = sum of weights (+ sink)
+  sum,         ///< weight = f(score) / (sum of f + epsilon)
+  whole_row    ///< the row is handed over at once (sparsemax, entmax, top-k): memory 48 rows x n_k per thread
 };
 
 /// The part of a pairwise mechanism that differs from method to method. One virtual call per tile.
@@ -32,23 +36,55 @@ class BOREL_EXPORT TileMethod {
   virtual RowStatistic statistic() const = 0;
   /// Factor on q . k (1 / sqrt(d_k) for most).
   virtual double scale(const AttentionCall& call) const = 0;
+  /// Further factor of one query row, at the absolute position i (log n, 1 / n); before the bias.
+  virtual double row_scale(const AttentionCall& call, index_t head, index_t i) const;
   /// Scores -> scores, before any statistic: softcap, gates as bias. Masked entries must stay -infinity.
   virtual void transform(const AttentionCall& call, ScoreTile& tile) const;
-  /// Scores -> unnormalised weights in place, for statistics `none` and `sum`; masked entries become 0.
+  /// Scores -> unnormalised weights in place, for statistics `none` and `sum`; masked entries must become 0.
   virtual void weigh(const AttentionCall& call, ScoreTile& tile) const;
-  /// For `online_max`: logit of an extra key without a value in query row i of head h (softmax1, sinks); none = -infinity.
+  /// For `online_max`: logit of an extra key without a value in query row i of head h (softmax1, sinks); none
+  /// = -infinity.
   virtual float sink(const AttentionCall& call, index_t head, index_t query_row) const;
   /// For `sum`: added to the denominator.
   virtual double epsilon() const { return 0; }
-  /// For `whole_row`: scores -> final weights of one row, n_cols = all visible keys of the row.
+  /// For `whole_row`: scores -> final weights of one row (n_rows = 1). The columns are the keys from the
+  /// first to the last tile that the row's block may see; masked entries are among them and must become 0.
   virtual void weigh_row(const AttentionCall& call, ScoreTile& row) const;
 };
 
-/// @throws Stopped. Complexity O(visible pairs (d_k + d_v)) time, O(n_q d_v) output, no n_q x n_k array.
+/// Writes o. @throws Stopped. Time O(visible pairs (d_k + d_v)); memory O(n_q d + n_k (d_k bands + d_v)).
 BOREL_EXPORT void tile_forward(const TileMethod& method, const AttentionCall& call, TensorView<float, 3> o);
 
-/// Final weights of rows [begin, end) of one head, [end - begin, n_k].
-BOREL_EXPORT void tile_weights(const TileMethod& method, const AttentionCall& call, index_t head, index_t begin,
-                               index_t end, TensorView<float, 2> weights);
+/// Final weights of rows [begin, end) of one query head, [end - begin, n_k].
+BOREL_EXPORT void tile_weights(const TileMethod& method, const AttentionCall& call, index_t head,
+                               index_t begin, index_t end, TensorView<float, 2> weights);
+
+/// Multiply-adds x 2 of q k^T and w v, causal pairs counted once (the last query meets the last key).
+BOREL_EXPORT double tile_flops(const AttentionContext& context, index_t n_q, index_t n_k);
+
+/// An attention mechanism that is a TileMethod: it writes traits, scale, weights; the engine does forward,
+/// step (with a cache of keys, values and key-side extra inputs as state), effective weights and every
+/// position plan.
+class BOREL_EXPORT TileAttention : public Attention,
+                                   public TileMethod,
+                                   public AttentionStep,
+                                   public AttentionWeights {
+ public:
+  /// Every plan is accepted.
+  std::string refuses(const PositionPlan& plan) const override;
+  void forward(const AttentionCall& call, TensorView<float, 3> o) const override;
+  double state_bytes(const AttentionContext& context, index_t n) const override;
+  double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
+
+  const AttentionStep* step() const override { return this; }
+  index_t state_size(const AttentionContext& context) const override;
+  void start(const AttentionContext& context, ParameterValues parameters,
+             std::span<float> state) const override;
+  void step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const override;
+
+  const AttentionWeights* weights() const override { return this; }
+  void rows(const AttentionCall& call, index_t head, index_t begin, index_t end,
+            TensorView<float, 2> weights) const override;
+};
 
 }  // namespace borel

@@ -1,0 +1,63 @@
+#include <algorithm>
+#include <cmath>
+
+#include "attention_kernels.hpp"
+#include "rotation.hpp"
+
+namespace borel {
+
+void rotation_table(const PositionPlan& plan, const Band& band, std::span<const double> positions,
+                    float* cosine, float* sine) {
+  const index_t n_pairs = plan.n_rot_dims / 2;
+  const auto n = static_cast<index_t>(positions.size()) / band.n_axes;
+  const Scratch<double> angles(n_pairs);
+  for (index_t t = 0; t < n; ++t) {
+    for (index_t m = 0; m < n_pairs; ++m) {
+      double angle = 0;
+      for (index_t a = 0; a < band.n_axes; ++a)
+        angle += (*band.angle)[static_cast<std::size_t>(m * band.n_axes + a)] *
+                 positions[static_cast<std::size_t>(t * band.n_axes + a)];
+      angles[m] = angle;
+    }
+    kernels::sine_cosine(angles.data(), n_pairs, cosine + t * n_pairs, sine + t * n_pairs);
+  }
+}
+
+void apply_rotation(const PositionPlan& plan, const Band& band, std::span<const double> positions,
+                    const float* cosine, const float* sine, int sign, double amplitude_origin,
+                    TensorView<const float, 2> in, TensorView<float, 2> out) {
+  const index_t n_pairs = plan.n_rot_dims / 2, d = in.shape(1);
+  const bool interleaved = plan.pairing == Pairing::interleaved;
+  for (index_t t = 0; t < in.shape(0); ++t) {
+    const float* x = in.data() + t * in.stride(0);
+    float* y = out.data() + t * out.stride(0);
+    std::copy(x + plan.n_rot_dims, x + d, y + plan.n_rot_dims);
+    for (index_t m = 0; m < n_pairs; ++m) {
+      const index_t first = interleaved ? 2 * m : m, second = interleaved ? 2 * m + 1 : m + n_pairs;
+      float c = 1, s = 0;
+      if (cosine) c = cosine[t * n_pairs + m], s = sine[t * n_pairs + m];
+      if (band.log_amplitude) {
+        const double offset = positions[static_cast<std::size_t>(t * band.n_axes)] - amplitude_origin;
+        const auto amplitude =
+            static_cast<float>(std::exp(sign * (*band.log_amplitude)[static_cast<std::size_t>(m)] * offset));
+        c *= amplitude, s *= amplitude;
+      }
+      const float real = x[first], imaginary = x[second];
+      y[first] = real * c - imaginary * s;
+      y[second] = real * s + imaginary * c;
+    }
+  }
+}
+
+void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions, int sign,
+                 double amplitude_origin, TensorView<const float, 2> in, TensorView<float, 2> out) {
+  assert(static_cast<index_t>(positions.size()) == in.shape(0) * band.n_axes);
+  if (!band.angle)
+    return apply_rotation(plan, band, positions, nullptr, nullptr, sign, amplitude_origin, in, out);
+  const index_t size = in.shape(0) * (plan.n_rot_dims / 2);
+  const Scratch<float> cosine(size), sine(size);
+  rotation_table(plan, band, positions, cosine.data(), sine.data());
+  apply_rotation(plan, band, positions, cosine.data(), sine.data(), sign, amplitude_origin, in, out);
+}
+
+}  // namespace borel

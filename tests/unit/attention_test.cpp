@@ -1,0 +1,412 @@
+// The attention engines against the float64 definitions, over plans that use every field, and against closed
+// forms.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "borel/draft/chunk_engine.hpp"
+#include "borel/draft/tile_engine.hpp"
+#include "borel/error.hpp"
+#include "reference/attention_reference.hpp"
+
+namespace {
+
+using borel::AttentionCall;
+using borel::Band;
+using borel::index_t;
+using borel::PositionPlan;
+using borel::TensorView;
+using borel::reference::Matrix;
+
+constexpr double k_bound = 2e-5;  // float32 scores up to about 10
+
+struct PlainSoftmax final : borel::TileAttention {
+  borel::AttentionTraits traits() const override { return {.row_normalised = true, .non_negative = true}; }
+  borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  double scale(const AttentionCall& call) const override {
+    return 1 / std::sqrt(static_cast<double>(call.d_k()));
+  }
+};
+
+/// Softmax again, but row by row and without the online form.
+struct RowSoftmax final : borel::TileAttention {
+  borel::AttentionTraits traits() const override { return {.row_normalised = true, .non_negative = true}; }
+  borel::RowStatistic statistic() const override { return borel::RowStatistic::whole_row; }
+  double scale(const AttentionCall& call) const override {
+    return 1 / std::sqrt(static_cast<double>(call.d_k()));
+  }
+  void weigh_row(const AttentionCall&, borel::ScoreTile& row) const override {
+    double sum = 0;
+    for (index_t c = 0; c < row.n_cols; ++c) sum += std::exp(static_cast<double>(row.scores[c]));
+    for (index_t c = 0; c < row.n_cols; ++c)
+      row.scores[c] = static_cast<float>(std::exp(static_cast<double>(row.scores[c])) / sum);
+  }
+};
+
+const borel::MethodSpec k_softmax{"attention",
+                                  "softmax",
+                                  {{"scale", "0"},
+                                   {"softcap", "0"},
+                                   {"log_n", "none"},
+                                   {"log_n_length", "512"},
+                                   {"sink", "off"},
+                                   {"sink_logit", "0"}}};
+borel::MethodSpec linear_spec() { return {"attention", "linear", {{"feature", "elu1"}}}; }
+
+/// Inputs with room between rows and heads: strides are never the gapless ones.
+struct Inputs {
+  Inputs(index_t h_q, index_t h_kv, index_t n_q, index_t n_k, index_t d_k, index_t d_v, std::uint64_t seed)
+      : q(h_q * n_q * (d_k + 3)), k(h_kv * n_k * (d_k + 5)), v(h_kv * n_k * (d_v + 1)) {
+    borel::Rng rng(borel::Seed{seed});
+    for (auto* values : {&q, &k, &v}) rng.fill_normal(std::span<float>(*values));
+    call.q = {q.data(), {h_q, n_q, d_k}, {d_k + 3, h_q * (d_k + 3), 1}};
+    call.k = {k.data(), {h_kv, n_k, d_k}, {n_k * (d_k + 5), d_k + 5, 1}};
+    call.v = {v.data(), {h_kv, n_k, d_v}, {d_v + 1, h_kv * (d_v + 1), 1}};
+    call.query_offset = std::max<index_t>(0, n_k - n_q);
+    call.context = {.h_q = h_q, .h_kv = h_kv, .d_k = d_k, .d_v = d_v, .max_n = n_k};
+  }
+  std::vector<float> q, k, v;
+  AttentionCall call;
+};
+
+/// Largest |engine - reference| over all heads, NaN included.
+double error_of(const borel::Attention& method, const AttentionCall& call, const borel::MethodSpec& spec) {
+  std::vector<float> storage(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()), std::nanf(""));
+  const TensorView<float, 3> o(storage.data(), {call.h_q(), call.n_q(), call.d_v()});
+  method.forward(call, o);
+  const auto weights = borel::reference::attention_weights(spec).value();
+  double worst = 0;
+  for (index_t h = 0; h < call.h_q(); ++h) {
+    const Matrix truth = borel::reference::attention_output(call, h, weights(call, h));
+    for (index_t r = 0; r < call.n_q(); ++r)
+      for (index_t c = 0; c < call.d_v(); ++c) {
+        const double error = std::abs(static_cast<double>(o(h, r, c)) - truth(r, c));
+        if (!(error <= worst)) worst = error;
+        if (std::isnan(error)) return error;
+      }
+  }
+  return worst;
+}
+
+std::vector<double> ramp(index_t first, index_t n, double step = 1) {
+  std::vector<double> values;
+  for (index_t t = 0; t < n; ++t) values.push_back(step * static_cast<double>(first + t));
+  return values;
+}
+
+Band band_for(const AttentionCall& call, double step = 1) {
+  Band band;
+  band.query_position = borel::make_table(ramp(call.query_offset, call.n_q(), step));
+  band.key_position = borel::make_table(ramp(0, call.n_k(), step));
+  band.angle = borel::rotary_angles(10000, call.d_k() / 4 * 2);
+  return band;
+}
+
+struct DoubleRows final : borel::TokenMap {
+  void apply(index_t head, index_t first_token, TensorView<float, 2> rows) const override {
+    for (index_t t = 0; t < rows.shape(0); ++t)
+      for (float& x : rows.row(t)) x = 0.5f * x + 0.01f * static_cast<float>(head + (first_token + t) % 7);
+  }
+  void backward(index_t, index_t, TensorView<const float, 2>, TensorView<float, 2>) const override {}
+};
+
+/// One plan per field of PositionPlan, and some together.
+std::vector<std::pair<std::string, PositionPlan>> plans_for(const AttentionCall& call) {
+  std::vector<std::pair<std::string, PositionPlan>> plans;
+  PositionPlan rotary;
+  rotary.n_rot_dims = call.d_k() / 4 * 2;
+  rotary.bands = {band_for(call)};
+  plans.emplace_back("rotary", rotary);
+  rotary.pairing = borel::Pairing::interleaved;
+  rotary.bands[0].logit_scale = 1.3;
+  plans.emplace_back("interleaved, logit scale", rotary);
+
+  PositionPlan two = rotary;
+  two.bands = {band_for(call), band_for(call, 0.25), band_for(call, 2)};
+  two.bands[0].region.distance = {-37, 37};
+  two.bands[1].region.distance.begin = 37;
+  two.bands[2].region.distance = {.end = -50};  // pairs with distance in [-50, -37) keep their plain product
+  plans.emplace_back("bands with a gap", two);
+  two.bands[1].region.distance_stride = 2;
+  two.bands[1].region.distance_phase = 1;
+  two.bands[0].region.key = {5, 90};
+  plans.emplace_back("bands with strides and key ranges", two);
+
+  PositionPlan xpos = rotary;
+  std::vector<double> decay;
+  for (index_t m = 0; m < xpos.n_rot_dims / 2; ++m) decay.push_back(-0.002 * static_cast<double>(m + 1));
+  xpos.bands[0].log_amplitude = borel::make_table(decay);
+  plans.emplace_back("amplitude", xpos);
+
+  PositionPlan bias;
+  bias.bias_zero = call.query_offset + call.n_q() - 1;
+  bias.bias_width = bias.bias_zero + call.n_k() + 1;
+  std::vector<float> values;
+  for (index_t x = 0; x < call.h_q() * bias.bias_width; ++x)
+    values.push_back(std::sin(static_cast<float>(x)));
+  bias.bias = std::make_shared<const std::vector<float>>(values);
+  std::vector<float> scale;
+  for (index_t r = 0; r < call.n_q(); ++r) scale.push_back(0.5f + 0.01f * static_cast<float>(r));
+  bias.query_scale = std::make_shared<const std::vector<float>>(scale);
+  plans.emplace_back("bias and query scale", bias);
+
+  PositionPlan masked = rotary;
+  masked.visible = {
+      {.distance = {0, 20}}, {.key = {0, 3}}, {.distance = {-1000, 1000}, .distance_stride = 17}};
+  plans.emplace_back("window, sinks and stride", masked);
+  masked.visible = {{.key = {30, 32}}};
+  plans.emplace_back("rows that see nothing when causal", masked);
+
+  PositionPlan documents = bias;
+  std::vector<index_t> number;
+  for (index_t t = 0; t < call.n_k(); ++t) number.push_back(t / 33);
+  documents.documents = std::make_shared<const std::vector<index_t>>(number);
+  plans.emplace_back("documents", documents);
+
+  PositionPlan mapped = two;
+  mapped.query_map = mapped.key_map = std::make_shared<DoubleRows>();
+  plans.emplace_back("token maps", mapped);
+
+  PositionPlan many = rotary;
+  many.bands.clear();
+  for (index_t r = 0; r < call.n_q(); ++r) {
+    many.bands.push_back(band_for(call, 1 / (1 + 0.1 * static_cast<double>(r))));
+    many.bands.back().region.query = {r + call.query_offset, r + call.query_offset + 1};
+    many.bands.back().log_amplitude = xpos.bands[0].log_amplitude;
+  }
+  plans.emplace_back("a band per query row", many);
+
+  PositionPlan ensemble;
+  ensemble.ensemble = {rotary, bias, PositionPlan()};
+  plans.emplace_back("ensemble", ensemble);
+  return plans;
+}
+
+borel::PositionContext context_of(const AttentionCall& call) {
+  return {.n_q = call.n_q(),
+          .n_k = call.n_k(),
+          .query_offset = call.query_offset,
+          .n_heads = call.h_q(),
+          .d_head = call.d_k(),
+          .causal = call.causal};
+}
+
+TEST(TileEngine, AgreesWithTheDefinitionForEveryFieldOfAPlan) {
+  for (const bool causal : {true, false})
+    for (const index_t n_q : {index_t{150}, index_t{49}}) {
+      Inputs inputs(4, 2, n_q, 150, 20, 12, 7);
+      inputs.call.causal = causal;
+      for (const auto& [name, plan] : plans_for(inputs.call)) {
+        EXPECT_EQ(borel::check_plan(plan, context_of(inputs.call)), "") << name;
+        inputs.call.position = &plan;
+        EXPECT_LE(error_of(PlainSoftmax(), inputs.call, k_softmax), k_bound)
+            << name << ", causal " << causal << ", n_q " << n_q;
+        EXPECT_LE(error_of(RowSoftmax(), inputs.call, k_softmax), k_bound)
+            << name << ", whole rows, causal " << causal << ", n_q " << n_q;
+      }
+    }
+}
+
+TEST(TileEngine, AgreesAtTinyAndRaggedSizes) {
+  for (const index_t n : {0, 1, 63, 65, 127, 128, 129})
+    for (const bool causal : {true, false}) {
+      Inputs inputs(2, 1, n, n, 8, 5, 11);
+      inputs.call.causal = causal;
+      EXPECT_LE(error_of(PlainSoftmax(), inputs.call, k_softmax), k_bound) << n;
+    }
+  Inputs no_keys(1, 1, 3, 0, 8, 5, 11);
+  EXPECT_EQ(error_of(PlainSoftmax(), no_keys.call, k_softmax), 0);
+}
+
+TEST(TileEngine, WeightsOfRowsEqualThoseOfTheIdentityAsValues) {
+  struct Blind final : borel::Attention {  // without the ability, so that the blocks of the identity are used
+    PlainSoftmax inner;
+    borel::AttentionTraits traits() const override { return inner.traits(); }
+    std::string refuses(const PositionPlan&) const override { return {}; }
+    void forward(const AttentionCall& call, TensorView<float, 3> o) const override { inner.forward(call, o); }
+    double state_bytes(const borel::AttentionContext&, index_t) const override { return 0; }
+  };
+  Inputs inputs(4, 2, 130, 150, 16, 12, 3);
+  for (const auto& [name, plan] : plans_for(inputs.call)) {
+    inputs.call.position = &plan;
+    std::vector<float> direct(7 * 150, -1), blind(7 * 150, -1);
+    borel::effective_weights(PlainSoftmax(), inputs.call, 3, 60, 67, {direct.data(), {7, 150}});
+    borel::effective_weights(Blind(), inputs.call, 3, 60, 67, {blind.data(), {7, 150}});
+    for (std::size_t x = 0; x < direct.size(); ++x)
+      ASSERT_LE(std::abs(direct[x] - blind[x]), 1e-6f) << name << " at " << x;
+  }
+}
+
+struct Elu1 final : borel::ChunkAttention {
+  explicit Elu1(bool decays) : decays_(decays) {}
+  borel::AttentionTraits traits() const override {
+    return {.bidirectional = !decays_, .non_negative = true, .own_scale = true};
+  }
+  index_t feature_size(const borel::AttentionContext& context) const override { return context.d_k; }
+  void query_features(const borel::ChunkRows&, TensorView<const float, 2> in,
+                      TensorView<float, 2> out) const override {
+    for (index_t t = 0; t < in.shape(0); ++t)
+      for (index_t c = 0; c < in.shape(1); ++c) out(t, c) = in(t, c) > 0 ? in(t, c) + 1 : std::exp(in(t, c));
+  }
+  void key_features(const borel::ChunkRows& rows, TensorView<const float, 2> in,
+                    TensorView<float, 2> out) const override {
+    query_features(rows, in, out);
+  }
+  bool has_decay() const override { return decays_; }
+  void log_decay(const borel::ChunkRows& rows, std::span<float> out) const override {
+    for (std::size_t t = 0; t < out.size(); ++t)
+      out[t] = -0.05f * static_cast<float>((rows.first_token + static_cast<index_t>(t)) % 5);
+  }
+  bool normalised() const override { return true; }
+  double epsilon() const override { return 1e-6; }
+
+ private:
+  bool decays_;
+};
+
+TEST(ChunkEngine, AgreesWithTheDefinitionAtEverySize) {
+  for (const index_t n : {0, 1, 63, 65, 127, 200})
+    for (const bool causal : {true, false}) {
+      Inputs inputs(2, 1, n, n, 8, 5, 13);
+      inputs.call.causal = causal;
+      EXPECT_LE(error_of(Elu1(false), inputs.call, linear_spec()), k_bound) << n;
+      const PositionPlan plan = plans_for(inputs.call).front().second;
+      inputs.call.position = &plan;
+      EXPECT_LE(error_of(Elu1(false), inputs.call, linear_spec()), k_bound) << n << " with rotation";
+    }
+}
+
+TEST(ChunkEngine, DoesNotDependOnTheChunk) {
+  Inputs inputs(2, 2, 100, 150, 8, 5, 17);
+  const PositionPlan plan = plans_for(inputs.call).front().second;
+  inputs.call.position = &plan;
+  const Elu1 method(true);
+  std::vector<float> one(2 * 100 * 5), other(one.size());
+  method.forward_in_chunks(inputs.call, {one.data(), {2, 100, 5}}, 1);
+  for (const index_t chunk : {2, 7, 64, 149, 150, 1000}) {
+    method.forward_in_chunks(inputs.call, {other.data(), {2, 100, 5}}, chunk);
+    for (std::size_t x = 0; x < one.size(); ++x)
+      ASSERT_LE(std::abs(one[x] - other[x]), k_bound) << "chunk " << chunk;
+  }
+  EXPECT_THROW(method.forward_in_chunks(inputs.call, {other.data(), {2, 100, 5}}, 0), borel::MethodError);
+}
+
+TEST(ChunkEngine, WeightsTimesValuesIsForwardWithDecay) {
+  Inputs inputs(2, 1, 90, 150, 8, 5, 19);
+  const PositionPlan plan = plans_for(inputs.call).front().second;
+  inputs.call.position = &plan;
+  const Elu1 method(true);
+  std::vector<float> o(2 * 90 * 5), weights(90 * 150);
+  method.forward(inputs.call, {o.data(), {2, 90, 5}});
+  borel::effective_weights(method, inputs.call, 1, 0, 90, {weights.data(), {90, 150}});
+  for (index_t r = 0; r < 90; ++r)
+    for (index_t c = 0; c < 5; ++c) {
+      double sum = 0;
+      for (index_t j = 0; j < 150; ++j)
+        sum += static_cast<double>(weights[static_cast<std::size_t>(r * 150 + j)] * inputs.call.v(0, j, c));
+      ASSERT_LE(std::abs(sum - static_cast<double>(o[static_cast<std::size_t>((90 + r) * 5 + c)])), k_bound)
+          << r;
+    }
+}
+
+TEST(CheckCall, NamesWhatDoesNotFit) {
+  Inputs inputs(4, 2, 10, 12, 8, 6, 1);
+  const PlainSoftmax method;
+  std::vector<float> storage(4 * 10 * 6);
+  const TensorView<float, 3> o(storage.data(), {4, 10, 6});
+  const auto message = [&](const AttentionCall& call) -> std::string {
+    try {
+      borel::check_call(method, call, o);
+      return "accepted";
+    } catch (const borel::MethodError& error) {
+      return error.what();
+    }
+  };
+  EXPECT_EQ(message(inputs.call), "accepted");
+  AttentionCall call = inputs.call;
+  call.k = call.k.slice(2, 0, 7);
+  EXPECT_THAT(message(call), testing::HasSubstr("shapes do not agree"));
+  call = inputs.call;
+  call.query_offset = -1;
+  EXPECT_THAT(message(call), testing::HasSubstr("query_offset"));
+  call = inputs.call;
+  call.q = call.q.slice(0, 0, 3);
+  EXPECT_THAT(message(call), testing::HasSubstr("multiple of"));
+  PositionPlan plan = plans_for(inputs.call).front().second;
+  plan.bands[0].query_position = borel::make_table({1, 2});
+  call = inputs.call;
+  call.position = &plan;
+  EXPECT_THAT(message(call), testing::HasSubstr("query_position must hold 10 values"));
+}
+
+TEST(RotateRows, KeepsDoublePhaseAtFarPositions) {
+  PositionPlan plan;
+  plan.n_rot_dims = 2;
+  Band band;
+  band.angle = borel::make_table({1.0});
+  const float in[2] = {1, 0};
+  for (const double position : {0.5, 1e5 + 0.25, 3e6 + 0.125}) {
+    float out[2];
+    borel::rotate_rows(plan, band, std::vector{position}, 1, 0, {in, {1, 2}}, {out, {1, 2}});
+    EXPECT_LE(std::abs(static_cast<double>(out[0]) - std::cos(position)), 1e-7) << position;
+    EXPECT_LE(std::abs(static_cast<double>(out[1]) - std::sin(position)), 1e-7) << position;
+  }
+}
+
+TEST(RotateRows, NegatedArgumentsGiveTheTranspose) {
+  Inputs inputs(1, 1, 9, 9, 16, 4, 23);
+  const auto plans = plans_for(inputs.call);
+  const PositionPlan& plan = plans[4].second;  // with amplitude
+  const Band& band = plan.bands[0];
+  std::vector<double> positions = ramp(0, 9), negated = positions;
+  for (double& p : negated) p = -p;
+  std::vector<float> turned(9 * 16), back(9 * 16);
+  borel::rotate_rows(plan, band, positions, 1, 4, inputs.call.q[0], {turned.data(), {9, 16}});
+  borel::rotate_rows(plan, band, negated, -1, -4, inputs.call.k[0], {back.data(), {9, 16}});
+  for (index_t t = 0; t < 9; ++t) {  // <R x, y> = <x, R^T y>
+    double left = 0, right = 0;
+    for (index_t c = 0; c < 16; ++c) {
+      left += static_cast<double>(turned[static_cast<std::size_t>(t * 16 + c)] * inputs.call.k(0, t, c));
+      right += static_cast<double>(back[static_cast<std::size_t>(t * 16 + c)] * inputs.call.q(0, t, c));
+    }
+    EXPECT_LE(std::abs(left - right), 1e-5) << t;
+  }
+}
+
+TEST(CheckPlan, FindsEachBrokenRule) {
+  Inputs inputs(4, 2, 10, 12, 8, 6, 1);
+  const auto context = context_of(inputs.call);
+  const auto plans = plans_for(inputs.call);
+  PositionPlan plan = plans[0].second;
+  plan.bands.push_back(plan.bands[0]);
+  EXPECT_THAT(borel::check_plan(plan, context), testing::HasSubstr("2 bands hold"));
+  plan = plans[0].second;
+  plan.bands[0].key_position = nullptr;
+  EXPECT_THAT(borel::check_plan(plan, context), testing::HasSubstr("key_position is missing"));
+  plan = plans[0].second;
+  plan.n_rot_dims = 3;
+  EXPECT_THAT(borel::check_plan(plan, context), testing::HasSubstr("n_rot_dims"));
+  plan = plans[5].second;
+  plan.bias_zero = 0;
+  EXPECT_THAT(borel::check_plan(plan, context), testing::HasSubstr("bias has no column"));
+  plan = plans[5].second;
+  plan.query_scale = std::make_shared<const std::vector<float>>(10, std::nanf(""));
+  EXPECT_THAT(borel::check_plan(plan, context), testing::HasSubstr("not finite"));
+}
+
+TEST(ParameterSet, CopiesPointToTheirOwnValues) {
+  const std::vector<borel::ParameterTensor> declared = {
+      {.name = "a", .shape = {2, 3}, .init = [](borel::Rng& rng, std::span<float> x) {
+         rng.fill_normal(x);
+       }}};
+  borel::ParameterSet first(declared, borel::Seed{1});
+  borel::ParameterSet second = first;
+  second[0][0] += 1;
+  EXPECT_NE(first.values()[0][0], second.values()[0][0]);
+  EXPECT_EQ(first.values()[0][1], second.values()[0][1]);
+  first = second;
+  EXPECT_EQ(first.values()[0].data(), first[0].data());
+}
+
+}  // namespace
