@@ -29,6 +29,28 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
   return text;
 }
 
+std::string without_parameters(std::string_view label) {
+  std::string name;
+  int depth = 0;
+  for (char c : label) {
+    depth += c == '{';
+    if (depth == 0) name += c;
+    depth -= c == '}' && depth > 0;
+  }
+  return name;
+}
+
+std::vector<std::string> short_names(const std::vector<std::string>& labels) {
+  std::map<std::string, int> uses;
+  for (const std::string& label : labels) ++uses[without_parameters(label)];
+  std::vector<std::string> names;
+  for (const std::string& label : labels) {
+    const std::string name = without_parameters(label);
+    names.push_back(uses[name] == 1 ? name : label);
+  }
+  return names;
+}
+
 ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
   ComparisonGroup group;
   group.protocol = members.front()->protocol;
@@ -64,6 +86,7 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
     group.entries.push_back(label);
     group.entry_methods.push_back(cell->methods);
   }
+  group.short_names = short_names(group.entries);
   group.datasets.assign(datasets.begin(), datasets.end());
   group.repetitions.assign(repetitions.begin(), repetitions.end());
 

@@ -1,0 +1,34 @@
+// Numbers as readers want them: few digits, true minus signs, units.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "statistics/bootstrap.hpp"
+#include "study/outcome.hpp"
+
+namespace borel {
+
+/// Up to `digits` significant digits: "0.0123", "−4.2e−9", "∞", "" for NaN.
+std::string number_text(double value, int digits = 4);
+/// "1.23 [1.1, 1.4]", or only the value when the interval is unknown or has no width.
+std::string number_text(double value, const Interval& interval);
+/// "1.23 ms"
+std::string seconds_text(double seconds);
+/// "p = 0.012", "p < 0.001"
+std::string p_text(double p_value);
+/// Shortest text that gives the same double back; "nan", "inf", "-inf". For CSV.
+std::string exact_text(double value);
+/// "held-out log-likelihood (nats)": underscores become spaces, the unit follows when there is one.
+std::string axis_text(std::string_view name, std::string_view unit);
+std::string words(std::string_view name);
+/// words() without the unit that names of timings end with: "fit_s" -> "fit".
+std::string timed_words(std::string_view name);
+/// "3 datasets", "1 dataset"
+std::string counted(std::size_t n, std::string_view thing);
+/// At most `n_max` characters (code points), the last one an ellipsis when something is cut.
+std::string shorten(std::string_view text, std::size_t n_max);
+std::size_t character_count(std::string_view text);
+std::string_view outcome_text(CellOutcome outcome);
+
+}  // namespace borel
