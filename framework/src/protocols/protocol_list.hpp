@@ -8,6 +8,7 @@ namespace borel {
 const Protocol& attention_concentration();
 const Protocol& attention_denoise();
 const Protocol& attention_recall();
+const Protocol& optimizer_convergence();
 const Protocol& position_response();
 
 }  // namespace borel

@@ -8,7 +8,7 @@ namespace borel {
 
 std::span<const Protocol* const> protocols() {
   static const std::array list{&attention_concentration(), &attention_denoise(), &attention_recall(),
-                               &position_response()};
+                               &optimizer_convergence(), &position_response()};
   return list;
 }
 
