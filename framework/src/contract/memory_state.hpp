@@ -45,7 +45,8 @@ class MemoryState final : public StateWriter, public StateReader {
   template <class Value>
   static const Value& find(const std::map<std::string, Value, std::less<>>& map, std::string_view name) {
     const auto at = map.find(name);
-    if (at == map.end()) throw DatasetError("saved state: nothing is stored under the name '" + std::string(name) + "'");
+    if (at == map.end())
+      throw DatasetError("saved state: nothing is stored under the name '" + std::string(name) + "'");
     return at->second;
   }
 

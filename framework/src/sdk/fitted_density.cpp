@@ -19,6 +19,7 @@ namespace {
 
 constexpr double k_infinity = std::numeric_limits<double>::infinity();
 constexpr double k_largest = std::numeric_limits<double>::max();
+constexpr double k_smallest = std::numeric_limits<double>::denorm_min();
 constexpr double k_panel_tolerance = 1e-13;  ///< absolute error of one panel; the bound of cdf is 1e-10
 constexpr double k_mass_tolerance = 1e-7;    ///< accepted | integral - 1 | before the default gives up
 constexpr int k_max_depth = 48;
@@ -211,8 +212,9 @@ void FittedDensity::quantile(std::span<const double> p, std::span<double> out) c
         return 0.5 * b.low + 0.5 * b.high;
       return 0.0;
     }
-    if (b.low >= 0 && b.high > 4 * b.low) return std::sqrt(std::max(b.low, 1e-308)) * std::sqrt(b.high);
-    if (b.high <= 0 && b.low < 4 * b.high) return -std::sqrt(-b.low) * std::sqrt(std::max(-b.high, 1e-308));
+    if (b.low >= 0 && b.high > 4 * b.low) return std::sqrt(std::max(b.low, k_smallest)) * std::sqrt(b.high);
+    if (b.high <= 0 && b.low < 4 * b.high)
+      return -std::sqrt(-b.low) * std::sqrt(std::max(-b.high, k_smallest));
     return b.low + 0.5 * (b.high - b.low);
   };
   std::vector<double> x, f;
@@ -245,7 +247,7 @@ void FittedDensity::quantile(std::span<const double> p, std::span<double> out) c
         b.same_end = -1;
       }
       const double width = b.high - b.low;
-      const bool done = width <= 4e-16 * std::max(std::abs(b.low), std::abs(b.high)) || width <= 4e-308;
+      const bool done = width <= 4e-16 * std::max(std::abs(b.low), std::abs(b.high)) || width <= 2e-323;
       if (done)
         out[i] = b.high;
       else
@@ -282,9 +284,12 @@ std::vector<double> FittedDensity::modes() const {
   std::vector<double> found;
   for (std::size_t i = 0; i < grid.size();) {
     std::size_t j = i;  // [i, j] is a plateau
-    while (j + 1 < grid.size() &&
-           std::abs(value[j + 1] - value[i]) <= k_equal * std::max(1.0, std::abs(value[i])))
-      ++j;
+    const auto level_with_i = [&](double other) {
+      if (other == value[i]) return true;  // also -infinity
+      return std::isfinite(value[i]) &&
+             std::abs(other - value[i]) <= k_equal * std::max(1.0, std::abs(value[i]));
+    };
+    while (j + 1 < grid.size() && level_with_i(value[j + 1])) ++j;
     const bool up = i == 0 || value[i - 1] < value[i], down = j + 1 == grid.size() || value[j + 1] < value[j];
     if (up && down && value[i] > -k_infinity) {
       const double a = grid[i > 0 ? i - 1 : i], b = grid[j + 1 < grid.size() ? j + 1 : j];

@@ -54,7 +54,7 @@ class MixtureDensity final : public FittedDensity {
         for (std::size_t k = 0; k < mixture_.size(); ++k)
           sum += mixture_.weight[k] * 0.5 *
                  std::erfc(-(x[i] - mixture_.mean[k]) / mixture_.sd[k] / std::numbers::sqrt2);
-        out[i] = std::min(1.0, sum);
+        out[i] = x[i] == k_infinity ? 1.0 : std::min(1.0, sum);  // the weights sum to 1 but for rounding
       }
     });
   }

@@ -30,7 +30,7 @@ namespace {
 using namespace borel;
 
 constexpr double k_infinity = std::numeric_limits<double>::infinity();
-constexpr double k_epanechnikov_factor = 2.2138098;  // (15)^(1/5) / (1 / (2 sqrt(pi)))^(1/5)
+constexpr double k_epanechnikov_factor = 2.2138043588613394;  // (15)^(1/5) / (1 / (2 sqrt(pi)))^(1/5)
 constexpr double k_log_sqrt_2pi = 0.91893853320467274178;
 constexpr int k_nodes = 26;                // Chebyshev nodes of a panel
 constexpr double k_near = 7;               // in h: panels closer than this to a sample are tabulated
