@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "borel/export.hpp"
+#include "borel/rng.hpp"
 #include "borel/tensor.hpp"
+#include "borel/trait_list.hpp"
 
 namespace borel {
 
@@ -34,6 +36,9 @@ class BOREL_EXPORT Objective {
   /// Known minimum of F, when there is one.
   virtual std::optional<double> optimum() const { return std::nullopt; }
   virtual bool convex() const { return true; }
+  /// Where the problem itself begins, [size()]: the density or the points that exact_density() starts from. Empty: the
+  /// caller chooses (uniform on simplex and grid).
+  virtual std::vector<double> start(Seed /*seed*/) const { return {}; }
   OracleCounts counts() const;
 
  protected:
@@ -194,6 +199,21 @@ class BOREL_EXPORT ParticleObjective : public FreeEnergy {
   double value(TensorView<const double, 2> x) const;
   /// Gradient of the same with respect to each point, times N (a velocity field, sign not changed).
   void gradient(TensorView<const double, 2> x, TensorView<double, 2> out) const;
+};
+
+/// A problem as a plugin: a family of its own, for objectives that are no dataset. Immutable after construction.
+class BOREL_EXPORT ProblemMaker {
+ public:
+  static constexpr std::string_view family = "problem";
+  virtual ~ProblemMaker() = default;
+  virtual Domain domain() const = 0;
+  /// An objective for one run; random data come from the seed. It may not outlive this object.
+  virtual std::unique_ptr<Objective> make(Seed seed) const = 0;
+
+  TraitList describe() const {
+    const Domain d = domain();
+    return {{"domain", d == Domain::simplex ? "simplex" : d == Domain::grid ? "grid" : "particles"}};
+  }
 };
 
 }  // namespace borel
