@@ -16,6 +16,11 @@ void add_commands(CLI::App& app, Session& session) {
   add_info(app, session);
   add_new(app, session);
   add_check(app, session);
+  add_run(app, session);
+  add_plan(app, session);
+  add_resume(app, session);
+  add_merge(app, session);
+  add_why(app, session);
   add_completion(app, session);
   add_man(app, session);
 }

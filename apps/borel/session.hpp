@@ -38,7 +38,12 @@ void add_completion(CLI::App& app, Session& session);
 void add_info(CLI::App& app, Session& session);
 void add_list(CLI::App& app, Session& session);
 void add_man(CLI::App& app, Session& session);
+void add_merge(CLI::App& app, Session& session);
 void add_new(CLI::App& app, Session& session);
+void add_plan(CLI::App& app, Session& session);
+void add_resume(CLI::App& app, Session& session);
+void add_run(CLI::App& app, Session& session);
+void add_why(CLI::App& app, Session& session);
 
 /// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).
 int terminal_width();

@@ -1,0 +1,103 @@
+#include "study_session.hpp"
+
+#include <csignal>
+#include <thread>
+
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "dataset/recipes.hpp"
+
+namespace borel::app {
+namespace {
+
+std::atomic<bool> interrupted{false};
+std::atomic<int> last_signal{0};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+extern "C" void on_signal(int number) {
+  // Finished cells are on disk already, so the second signal may end the program at once.
+  if (interrupted.exchange(true)) ::_exit(128 + number);
+  last_signal.store(number);
+}
+
+class SignalGuard {
+ public:
+  SignalGuard() {
+    interrupted.store(false);
+    last_signal.store(0);
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    ::sigaction(SIGINT, &action, &old_interrupt_);
+    ::sigaction(SIGTERM, &action, &old_terminate_);
+  }
+  ~SignalGuard() {
+    ::sigaction(SIGINT, &old_interrupt_, nullptr);
+    ::sigaction(SIGTERM, &old_terminate_, nullptr);
+  }
+  SignalGuard(const SignalGuard&) = delete;
+  SignalGuard& operator=(const SignalGuard&) = delete;
+
+ private:
+  struct sigaction old_interrupt_ {
+  }, old_terminate_{};
+};
+
+/// Makes what is missing and has a recipe; the plan reports the rest.
+void make_datasets(const Study& study, bool json) {
+  for (const std::string& name : study_datasets(study)) {
+    if (!find_recipe(name) || std::filesystem::exists(data_folder() / (name + ".h5"))) continue;
+    if (!json) fmt::print("making dataset {}\n", name);
+    std::fflush(stdout);
+    make_dataset(name);
+  }
+}
+
+}  // namespace
+
+Workshop workshop(Session& session, DatasetSource& datasets) {
+  return {session.registry(), protocols(), datasets, plugin_file_digests()};
+}
+
+void add_run_options(CLI::App& command, RunRequest& request) {
+  command
+      .add_option("--threads", request.threads,
+                  "Threads for quality cells; 0 = one per core. Changes no result")
+      ->check(CLI::Range(0, 4096));
+  command.add_flag("--retry-failed", request.retry_failed, "Run failed, timed-out and crashed cells again");
+  command.add_flag("--fail-fast", request.fail_fast, "Start no further cell after one that failed");
+  command.add_flag("--no-timing", request.no_timing, "Skip the timing phase");
+  command.add_flag("--make-data", request.make_data, "Make missing datasets that have a recipe first");
+  command.add_flag("--json", request.json, "One JSON event a line on standard output");
+  command.add_flag("--quiet", request.quiet, "Only warnings, failures and the summary");
+}
+
+std::filesystem::path default_run_folder(const Study& study, const Shard& shard) {
+  const std::filesystem::path folder = std::filesystem::path("runs") / study.name;
+  if (shard.count == 1) return folder;
+  return folder.string() + fmt::format(".shard-{}-of-{}", shard.index, shard.count);
+}
+
+int run_study(Session& session, const Study& study, const RunFolder& folder, const RunRequest& request) {
+  if (request.make_data) make_datasets(study, request.json);
+  StoredDatasets datasets;
+  const Workshop world = workshop(session, datasets);
+  const Plan plan = make_plan(study, world);
+  RunOptions options;
+  options.threads = request.threads > 0 ? request.threads
+                                        : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  options.retry_failed = request.retry_failed;
+  options.fail_fast = request.fail_fast;
+  options.timing = !request.no_timing;
+  options.shard = parse_shard(request.shard);
+  options.interrupted = &interrupted;
+  const std::unique_ptr<RunListener> display = make_display(request.json, request.quiet);
+  const SignalGuard signals;
+  const RunSummary summary = run_plan(plan, world, folder, options, *display);
+  if (summary.interrupted) return 128 + last_signal.load();
+  return summary.all_good() ? 0 : 1;
+}
+
+}  // namespace borel::app
