@@ -82,7 +82,7 @@ std::shared_ptr<const Dataset> Dataset::from(const DatasetWriter& contents) {
   std::shared_ptr<const Dataset> shared(dataset);
   for (const auto& [path, values] : sealed.values()) {
     State::Slot& slot = dataset->state_->slots.find(path)->second;
-    std::call_once(slot.once, [&] { slot.values = values; });
+    std::call_once(slot.once, [&, &loaded = values] { slot.values = loaded; });
   }
   return shared;
 }

@@ -92,8 +92,8 @@ std::string DatasetWriter::save(const std::filesystem::path& file) {
       writer.group(path);
     } else {
       std::visit(
-          [&]<class T>(const std::vector<T>& list) {
-            writer.array(path, std::span<const T>(list), about.shape);
+          [&writer, &name = path, &shape = about.shape]<class T>(const std::vector<T>& list) {
+            writer.array(name, std::span<const T>(list), shape);
           },
           values_.at(path));
     }
