@@ -27,7 +27,7 @@ Facts joined(const std::vector<Facts>& runs) {
   for (const Facts& run : runs)
     for (const auto& [name, value] : run) {
       const auto known =
-          std::find_if(out.begin(), out.end(), [&](const auto& fact) { return fact.first == name; });
+          std::find_if(out.begin(), out.end(), [&wanted = name](const auto& fact) { return fact.first == wanted; });
       if (known == out.end())
         out.emplace_back(name, value);
       else if (!lists(known->second, value))

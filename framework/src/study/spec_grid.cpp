@@ -58,7 +58,7 @@ std::vector<MethodSpec> expand_grid(const MethodSpec& spec, std::span<const Para
     const std::string_view value = trimmed(text);
     if (!is_list(value)) continue;
     const auto info =
-        std::find_if(params.begin(), params.end(), [&](const ParamInfo& p) { return p.name == name; });
+        std::find_if(params.begin(), params.end(), [&wanted = name](const ParamInfo& p) { return p.name == wanted; });
     if (info == params.end()) continue;
     const std::vector<std::string> elements = list_elements(value);
     const bool of_lists = !elements.empty() && is_list(elements.front());

@@ -160,7 +160,7 @@ void run_timing_cells(std::span<const PlannedCell* const> cells, const Registry&
     if (!dataset.empty() && dataset != std::get<0>(key)) datasets.release(dataset);
     dataset = std::get<0>(key);
     std::vector<CellTiming> timings;
-    arena.execute([&] { timings = run.run_group(group); });
+    arena.execute([&, &members = group] { timings = run.run_group(members); });
     if (run.stopped()) return;
     finished(timings);
   }
