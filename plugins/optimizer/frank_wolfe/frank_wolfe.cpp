@@ -34,6 +34,10 @@ constexpr double k_values_differ = 1e-9;
 /// The slope search ends when the slope is this small against the first one.
 constexpr double k_slope_left = 1e-6;
 
+/// Steps this close to the longest one are full: dust left on a vertex would cost an iteration of its own
+/// later.
+constexpr double k_full_step = 1e-14;
+
 /// A direction that moves mass between p and one vertex, or between two vertices.
 struct Direction {
   enum class Kind { toward, away, pairwise } kind = Kind::toward;
@@ -75,11 +79,11 @@ void move(std::vector<double>& p, const Direction& d, double t) {
       break;
     case Direction::Kind::away:
       for (double& value : p) value *= 1 + t;
-      p[a] = t >= d.t_max ? 0 : std::max(p[a] - t, 0.0);
+      p[a] = t >= d.t_max * (1 - k_full_step) ? 0 : std::max(p[a] - t, 0.0);
       break;
     case Direction::Kind::pairwise:
       p[s] += t;
-      p[a] = t >= d.t_max ? 0 : std::max(p[a] - t, 0.0);
+      p[a] = t >= d.t_max * (1 - k_full_step) ? 0 : std::max(p[a] - t, 0.0);
       break;
   }
 }
