@@ -8,6 +8,8 @@ namespace borel {
 const Protocol& attention_concentration();
 const Protocol& attention_denoise();
 const Protocol& attention_recall();
+const Protocol& density_fit();
+const Protocol& density_sampling();
 const Protocol& optimizer_convergence();
 const Protocol& position_response();
 

@@ -102,19 +102,6 @@ struct Moments {
   }
 };
 
-class OneBlock final : public SampleStream {
- public:
-  explicit OneBlock(const Samples& samples) : samples_(samples) {}
-  index_t n_samples() const override { return samples_.n_samples(); }
-  index_t n_dims() const override { return samples_.n_dims(); }
-  Samples next() override { return std::exchange(given_, true) ? Samples{} : samples_; }
-  void rewind() override { given_ = false; }
-
- private:
-  Samples samples_;
-  bool given_ = false;
-};
-
 }  // namespace
 
 FineHistogram make_fine_histogram(SampleStream& samples, index_t n_bins) {
@@ -154,7 +141,7 @@ FineHistogram make_fine_histogram(SampleStream& samples, index_t n_bins) {
 }
 
 FineHistogram make_fine_histogram(const Samples& samples, index_t n_bins) {
-  OneBlock stream(samples);
+  SamplesAsStream stream(samples);
   return make_fine_histogram(stream, n_bins);
 }
 

@@ -1,0 +1,111 @@
+#include "protocols/density_data.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <numeric>
+
+namespace borel {
+namespace {
+
+struct Rows {
+  std::vector<index_t> pool, held_out;
+  bool separate_test = false;  ///< held-out rows stand in test/x
+};
+
+/// Fisher-Yates with the counter-based generator: the same order on every machine.
+void shuffle(std::vector<index_t>& rows, Seed seed) {
+  Rng rng(seed);
+  for (std::size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[rng.below(i)]);
+}
+
+Rows choose_rows(const CellInput& input) {
+  const Dataset& dataset = *input.dataset;
+  Rows rows;
+  if (dataset.has("split/train")) {
+    for (const std::int64_t row : dataset.integers("split/train")) rows.pool.push_back(row);
+    if (dataset.has("split/test"))
+      for (const std::int64_t row : dataset.integers("split/test")) rows.held_out.push_back(row);
+  } else {
+    rows.pool.resize(static_cast<std::size_t>(dataset.shape("x")[0]));
+    std::iota(rows.pool.begin(), rows.pool.end(), index_t{0});
+  }
+  shuffle(rows.pool, input.seed.derive("rows"));
+  rows.separate_test = dataset.has("test/x");
+  if (rows.separate_test || !rows.held_out.empty()) return rows;
+  const std::size_t n_held_out = rows.pool.size() / 5;
+  rows.held_out.assign(rows.pool.end() - static_cast<index_t>(n_held_out), rows.pool.end());
+  rows.pool.resize(rows.pool.size() - n_held_out);
+  return rows;
+}
+
+bool has_own_test_rows(const Dataset& dataset) { return dataset.has("test/x") || dataset.has("split/test"); }
+
+std::size_t automatic_n_train(const Dataset& dataset, std::size_t n_pool) {
+  return has_own_test_rows(dataset) ? n_pool * 4 / 5 : n_pool;
+}
+
+double standard_deviation(const std::vector<double>& x) {
+  double mean = 0, square = 0;
+  for (const double value : x) mean += value / static_cast<double>(x.size());
+  for (const double value : x) square += (value - mean) * (value - mean) / static_cast<double>(x.size());
+  return std::sqrt(square);
+}
+
+}  // namespace
+
+DensityData make_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train) {
+  const Dataset& dataset = *input.dataset;
+  const std::span<const double> x = dataset.doubles("x");
+  const index_t n_columns = dataset.shape("x")[1];
+  const Rows rows = choose_rows(input);
+  const std::size_t n =
+      n_train > 0 ? static_cast<std::size_t>(n_train) : automatic_n_train(dataset, rows.pool.size());
+  DensityData data;
+  const bool weighted = dataset.has("weights");
+  for (std::size_t i = 0; i < std::min(n, rows.pool.size()); ++i) {
+    data.train.push_back(x[static_cast<std::size_t>(rows.pool[i] * n_columns + column)]);
+    if (weighted)
+      data.train_weights.push_back(dataset.doubles("weights")[static_cast<std::size_t>(rows.pool[i])]);
+  }
+  if (rows.separate_test) {
+    const std::span<const double> test = dataset.doubles("test/x");
+    for (std::size_t i = static_cast<std::size_t>(column); i < test.size();
+         i += static_cast<std::size_t>(n_columns))
+      data.held_out.push_back(test[i]);
+  } else {
+    for (const index_t row : rows.held_out)
+      data.held_out.push_back(x[static_cast<std::size_t>(row * n_columns + column)]);
+  }
+  if (n_columns == 1) data.truth = GaussianMixture::from(dataset);
+  data.sd = data.truth ? std::sqrt(data.truth->variance()) : standard_deviation(data.held_out);
+  return data;
+}
+
+std::string refuses_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train) {
+  const std::vector<std::int64_t> shape = input.dataset->shape("x");
+  if (column >= shape[1])
+    return fmt::format("column {} does not exist; the dataset has {} columns, counted from 0", column,
+                       shape[1]);
+  const Rows rows = choose_rows(input);
+  if (n_train > static_cast<std::int64_t>(rows.pool.size()))
+    return fmt::format("n_train = {}, but only {} rows are left for training", n_train, rows.pool.size());
+  if (!rows.separate_test && rows.held_out.empty())
+    return fmt::format("{} rows are too few to hold out a fifth", shape[0]);
+  const auto method = input.registry->make<DensityEstimator>(input.methods.front());
+  if (input.dataset->has("weights") && !method->traits().accepts_weights)
+    return "the dataset is weighted, and the method takes samples of equal weight only";
+  return "";
+}
+
+TimedFit fit_density(const CellInput& input, const DensityData& data) {
+  TimedFit fit;
+  fit.method = input.registry->make<DensityEstimator>(input.methods.front());
+  FitContext context;
+  context.seed = input.seed.derive("fit");
+  context.budget.stop = input.stop;
+  fit.density = fit.method->fit(data.samples(), context);
+  return fit;
+}
+
+}  // namespace borel

@@ -1,0 +1,42 @@
+// What the density protocols share: which rows are fitted, which are held out, and the truth if it is known.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "borel/density.hpp"
+#include "dataset/truth.hpp"
+#include "protocols/protocol.hpp"
+
+namespace borel {
+
+struct DensityData {
+  std::vector<double> train, train_weights;  ///< weights empty when the dataset has none
+  std::vector<double> held_out;
+  std::shared_ptr<const GaussianMixture> truth;  ///< null when it is not known
+  double sd = 1;  ///< of the truth, else of the held-out rows: the unit of distances
+  Samples samples() const {
+    return {TensorView<const double, 2>(train.data(), {static_cast<index_t>(train.size()), 1}),
+            train_weights};
+  }
+};
+
+/// One column of a samples dataset. Held out are the dataset's own test rows, else a fifth of all rows;
+/// trained on are n_train of the others (0 = four fifths of them, or all when the held-out fifth is already
+/// taken from them), drawn without replacement. Both depend on the seed alone, so methods are paired.
+/// O(rows).
+DensityData make_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train);
+
+/// "" or why make_density_data cannot serve the cell.
+std::string refuses_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train);
+
+struct TimedFit {
+  std::unique_ptr<DensityEstimator> method;
+  std::unique_ptr<FittedDensity> density;
+};
+
+/// Fits the first method of the cell to its training rows.
+TimedFit fit_density(const CellInput& input, const DensityData& data);
+
+}  // namespace borel
