@@ -20,6 +20,7 @@ void add_commands(CLI::App& app, Session& session) {
   add_plan(app, session);
   add_resume(app, session);
   add_merge(app, session);
+  add_report(app, session);
   add_why(app, session);
   add_completion(app, session);
   add_man(app, session);

@@ -41,6 +41,7 @@ void add_man(CLI::App& app, Session& session);
 void add_merge(CLI::App& app, Session& session);
 void add_new(CLI::App& app, Session& session);
 void add_plan(CLI::App& app, Session& session);
+void add_report(CLI::App& app, Session& session);
 void add_resume(CLI::App& app, Session& session);
 void add_run(CLI::App& app, Session& session);
 void add_why(CLI::App& app, Session& session);

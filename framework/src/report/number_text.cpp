@@ -93,20 +93,4 @@ std::string shorten(std::string_view text, std::size_t n_max) {
   return std::string(text.substr(0, end)) + "…";
 }
 
-std::string_view outcome_text(CellOutcome outcome) {
-  switch (outcome) {
-    case CellOutcome::ok:
-      return "ok";
-    case CellOutcome::skipped:
-      return "skipped";
-    case CellOutcome::failed:
-      return "failed";
-    case CellOutcome::timeout:
-      return "timeout";
-    case CellOutcome::crashed:
-      return "crashed";
-  }
-  return "unknown";
-}
-
 }  // namespace borel

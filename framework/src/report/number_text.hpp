@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "statistics/bootstrap.hpp"
-#include "study/outcome.hpp"
 
 namespace borel {
 
@@ -29,6 +28,5 @@ std::string counted(std::size_t n, std::string_view thing);
 /// At most `n_max` characters (code points), the last one an ellipsis when something is cut.
 std::string shorten(std::string_view text, std::size_t n_max);
 std::size_t character_count(std::string_view text);
-std::string_view outcome_text(CellOutcome outcome);
 
 }  // namespace borel

@@ -68,7 +68,7 @@ std::string failures_html(const RunResults& results) {
       ids.append(ids.empty() ? "" : " ").append(cell->cell_id.substr(0, 8));
       all_ids.append(all_ids.empty() ? "" : " ").append(cell->cell_id);
     }
-    const std::string_view outcome = outcome_text(ending.first->result.outcome);
+    const std::string_view outcome = to_string(ending.first->result.outcome);
     HtmlTable::Cell state = HtmlTable::text(outcome), reason = HtmlTable::text(ending.first->result.reason),
                     id = HtmlTable::text(ids);
     state.style_class = outcome;
@@ -87,7 +87,7 @@ std::string all_numbers_csv(const RunResults& results) {
   for (const CellRecord& cell : results.cells) {
     const std::string head = fmt::format(
         "{},{},{},{},{},{}", csv_field(cell.protocol), csv_field(cell.options), csv_field(cell.dataset),
-        csv_field(methods_text(cell)), cell.repetition, outcome_text(cell.result.outcome));
+        csv_field(methods_text(cell)), cell.repetition, to_string(cell.result.outcome));
     for (const Metric& metric : cell.result.metrics)
       csv += fmt::format("{},metric,{},{},{},{}\n", head, csv_field(metric.name), csv_field(metric.unit),
                          exact_text(metric.value), cell.cell_id);
@@ -120,9 +120,9 @@ std::string cells_html(const RunResults& results) {
                    {"Seed", "", false},
                    {"Cell", "for `borel why`", false}});
   for (const CellRecord& cell : results.cells) {
-    HtmlTable::Cell state = HtmlTable::text(outcome_text(cell.result.outcome)),
+    HtmlTable::Cell state = HtmlTable::text(to_string(cell.result.outcome)),
                     id = HtmlTable::text(cell.cell_id.substr(0, 12));
-    state.style_class = outcome_text(cell.result.outcome);
+    state.style_class = to_string(cell.result.outcome);
     id.html = "<code>" + id.html + "</code>";
     id.csv = cell.cell_id;
     table.add_row({HtmlTable::text(methods_text(cell)), HtmlTable::text(cell.dataset),
@@ -237,7 +237,7 @@ std::string facts_html(const RunResults& results) {
   fact(results.cells.size(), "cell", false);
   for (const auto& [outcome, n] : outcomes)
     html += fmt::format("<li{}><b>{}</b> {}</li>", outcome == CellOutcome::ok ? "" : " class=\"bad\"", n,
-                        outcome_text(outcome));
+                        to_string(outcome));
   return html + "</ul>\n";
 }
 

@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <fstream>
 #include <map>
 
-#include "borel/error.hpp"
 #include "report/figures.hpp"
 #include "report/number_text.hpp"
 #include "report/page.hpp"
+#include "study/run_folder.hpp"
 
 namespace borel {
 namespace {
@@ -143,16 +142,7 @@ void write_report(const RunResults& results, const std::filesystem::path& run_fo
     sections.push_back(make_section(group, sections.size() + 1, protocols, list));
   draw_figures(list.all(), run_folder / "figures", options);
 
-  // Written beside and moved: a reader never sees half a report.
-  const std::filesystem::path target = run_folder / "report.html", part = run_folder / "report.html.part";
-  std::ofstream file(part, std::ios::binary);
-  file << page_html(results, sections, list.all());
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(part, target, error);
-  if (!file || error)
-    throw Error(fmt::format(
-        "report: cannot write {}; check that the folder exists, is writable and has space", target.string()));
+  write_whole_file(run_folder / "report.html", page_html(results, sections, list.all()));
 }
 
 }  // namespace borel

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "borel/fingerprint.hpp"
+#include "report/report.hpp"
 #include "results/collect.hpp"
 #include "results/csv.hpp"
 #include "results/results_h5.hpp"
@@ -21,11 +22,12 @@ std::string read_text(const std::filesystem::path& file) {
 bool write_outputs(const RunFolder& folder, const Journal& journal, bool again) {
   const std::string stamp = std::string(BOREL_VERSION " " BOREL_GIT_REVISION " ") + journal.digest + '\n';
   if (!again && read_text(folder.stamp()) == stamp && std::filesystem::exists(folder.results()) &&
-      std::filesystem::exists(folder.csv() / "cells.csv"))
+      std::filesystem::exists(folder.csv() / "cells.csv") && std::filesystem::exists(folder.report()))
     return false;
   const RunResults results = collect_results(journal);
   write_results_h5(results, folder.results());
   write_csv(results, folder.csv());
+  write_report(results, folder.root);
   write_whole_file(folder.stamp(), stamp);
   return true;
 }
