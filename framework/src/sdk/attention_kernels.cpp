@@ -76,7 +76,15 @@ void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, fl
   for (index_t r = 0; r < n_rows; ++r) {
     float* HWY_RESTRICT row = scores + r * ld;
     Vec largest = hn::Set(f, -std::numeric_limits<float>::infinity());
-    for (index_t c = 0; c < n_cols; c += lanes) largest = hn::Max(largest, hn::LoadU(f, row + c));
+    Vec not_a_number = hn::Zero(f);
+    for (index_t c = 0; c < n_cols; c += lanes) {
+      const Vec x = hn::LoadU(f, row + c);
+      largest = hn::Max(largest, x);
+      not_a_number = hn::IfThenElse(hn::Eq(x, x), not_a_number, x);
+    }
+    // Maximum and Highway's exp both lose NaN, which would hide a broken input.
+    if (const float sum = hn::GetLane(hn::SumOfLanes(f, not_a_number)); std::isnan(sum))
+      row_sum[r] = static_cast<double>(sum);
     const float maximum = std::max(row_max[r], hn::GetLane(hn::MaxOfLanes(f, largest)));
     if (maximum == -std::numeric_limits<float>::infinity()) {  // nothing seen so far
       for (index_t c = 0; c < n_cols; c += lanes) hn::StoreU(hn::Zero(f), f, row + c);
@@ -94,8 +102,7 @@ void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, fl
     Vec sum = hn::Zero(f);
     for (index_t c = 0; c < n_cols; c += lanes) {
       const Vec x = hn::Sub(hn::LoadU(f, row + c), shift);
-      // Highway's exp turns NaN into 0, which would hide a broken input.
-      const Vec weight = hn::IfThenElse(hn::Eq(x, x), hn::Exp(f, x), x);
+      const Vec weight = hn::Exp(f, x);
       sum = hn::Add(sum, weight);
       hn::StoreU(weight, f, row + c);
     }

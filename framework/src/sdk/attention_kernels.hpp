@@ -17,7 +17,8 @@ void multiply(const float* a, index_t lda, const float* b, index_t ldb, float* o
 
 /// One step of the online softmax on a tile (Milakov and Gimelshein 2018, algorithm 3). Per row r: takes the
 /// new maximum into row_max[r]; when it moved, scales row_sum[r] and o[r, :] to it; scores become exp(score -
-/// maximum) and their sum is added to row_sum[r]. Masked scores hold -infinity and become 0; NaN stays NaN.
+/// maximum) and their sum is added to row_sum[r]. Masked scores hold -infinity and become 0; a NaN
+/// among the scores makes row_sum NaN.
 /// @pre n_cols and d_o are multiples of k_row_pad; row_max starts at -infinity
 void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
                     double* row_sum, float* o, index_t ldo, index_t d_o);

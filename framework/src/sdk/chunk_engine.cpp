@@ -87,8 +87,14 @@ class ChunkPass {
                  std::vector<TensorView<const float, 2>>& extra) const {
     for (std::size_t e = 0; e < declared_.size(); ++e) {
       const index_t source = declared_[e].heads == ExtraInput::Heads::query ? head : call_.kv_head(head);
-      extra.push_back(declared_[e].tokens == side ? call_.extra[e][source].slice(0, begin, end)
-                                                  : TensorView<const float, 2>());
+      if (declared_[e].tokens != side) {
+        extra.emplace_back();
+        continue;
+      }
+      if (end > call_.extra[e].shape(1))
+        throw MethodError(fmt::format("the last query stands at {}, but '{}' is given for {} keys only",
+                                      end - 1, declared_[e].name, call_.extra[e].shape(1)));
+      extra.push_back(call_.extra[e][source].slice(0, begin, end));
     }
     const index_t first = begin + (side == ExtraInput::Tokens::query ? call_.query_offset : first_key_);
     return {call_.context, call_.parameters, head, first, end - begin, extra};
@@ -167,6 +173,30 @@ class HeadStream {
     }
   }
 
+  /// Rows beyond the last key: the state only decays.
+  void causal_after_keys(TensorView<float, 3> o) {
+    const index_t offset = call_.query_offset;
+    for (index_t p0 = call_.n_k(); p0 < offset + call_.n_q(); p0 += chunk_) {
+      call_.stop.throw_if_stopped();
+      const index_t p1 = std::min(offset + call_.n_q(), p0 + chunk_), n = p1 - p0;
+      load_decay(p0, p1);
+      const index_t r0 = std::max<index_t>(0, p0 - offset), r1 = p1 - offset;
+      if (r1 > r0) {
+        pass_.queries(head_, r0, r1, q_);
+        kernels::multiply(q_.rotated.data(), f_, s_.data(), d_o_, o_.data(), d_o_, r1 - r0, f_, d_o_, false);
+        for (index_t r = 0; r < r1 - r0; ++r) {
+          const double decayed = std::exp(cumulative_[r0 + offset - p0 + r]);
+          for (index_t c = 0; c < d_o_; ++c) o_[r * d_o_ + c] *= static_cast<float>(decayed);
+          denominator_[r] = method_.epsilon() + decayed * (against_normaliser(r) - method_.epsilon());
+        }
+        store(r0, r1, o);
+      }
+      const double all = std::exp(cumulative_[n - 1]);
+      for (float& x : s_.span()) x *= static_cast<float>(all);
+      for (double& x : z_.span()) x *= all;
+    }
+  }
+
   void bidirectional(TensorView<float, 3> o) {
     for (index_t j0 = 0; j0 < call_.n_k(); j0 += chunk_) {
       call_.stop.throw_if_stopped();
@@ -197,8 +227,13 @@ class HeadStream {
       float* end = std::ranges::copy(call_.v.row(call_.kv_head(head_), j0 + t), v_.data() + t * d_o_).out;
       std::fill(end, v_.data() + (t + 1) * d_o_, 0.0f);
     }
+    load_decay(j0, j1);
+  }
+
+  void load_decay(index_t p0, index_t p1) {
+    const index_t n = p1 - p0;
     std::fill_n(decay_.data(), n, 0.0f);
-    if (method_.has_decay()) pass_.log_decay(head_, j0, j1, decay_.span().first(static_cast<std::size_t>(n)));
+    if (method_.has_decay()) pass_.log_decay(head_, p0, p1, decay_.span().first(static_cast<std::size_t>(n)));
     double sum = 0;
     for (index_t t = 0; t < n; ++t) cumulative_[t] = sum += static_cast<double>(decay_[t]);
   }
@@ -277,13 +312,6 @@ class HeadStream {
   Scratch<double> cumulative_, denominator_;
 };
 
-void check_causal(const AttentionCall& call) {
-  if (call.causal && call.n_k() > 0 && call.query_offset + call.n_q() > call.n_k())
-    throw MethodError(fmt::format(
-        "a recurrent state exists up to key {}, but the last query stands at {}; give a key for every query",
-        call.n_k() - 1, call.query_offset + call.n_q() - 1));
-}
-
 /// One token as a call of one query and one key, so that step and forward share the feature code.
 AttentionCall one_token(const AttentionStep::Token& token, PositionPlan& plan,
                         std::vector<TensorView<const float, 3>>& extra) {
@@ -316,7 +344,6 @@ void ChunkAttention::forward(const AttentionCall& call, TensorView<float, 3> o) 
 void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<float, 3> o,
                                        index_t chunk) const {
   check_call(*this, call, o);
-  check_causal(call);
   if (chunk < 1) throw MethodError(fmt::format("the chunk must be >= 1, is {}", chunk));
   if (call.n_k() == 0) {
     for (index_t h = 0; h < o.shape(0); ++h)
@@ -325,8 +352,11 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
   }
   const ChunkPass pass(*this, call);
   parallel_for(call.h_q(), 1, [&](index_t head, index_t) {
-    HeadStream stream(*this, call, pass, head, std::min(chunk, std::max(call.n_q(), call.n_k())));
-    call.causal ? stream.causal(o) : stream.bidirectional(o);
+    HeadStream stream(*this, call, pass, head,
+                      std::min(chunk, std::max(call.query_offset + call.n_q(), call.n_k())));
+    if (!call.causal) return stream.bidirectional(o);
+    stream.causal(o);
+    stream.causal_after_keys(o);
   });
 }
 
@@ -391,7 +421,6 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
 
 void ChunkAttention::rows(const AttentionCall& call, index_t head, index_t begin, index_t end,
                           TensorView<float, 2> weights) const {
-  check_causal(call);
   const index_t n_rows = end - begin, n_k = call.n_k();
   if (n_rows == 0 || n_k == 0) return;
   const ChunkPass pass(*this, call);
@@ -399,7 +428,8 @@ void ChunkAttention::rows(const AttentionCall& call, index_t head, index_t begin
   FeatureRows q(n_rows, f), k(chunk, f);
   const Scratch<float> k_t(f * chunk), k_plain_t(f * chunk), scores(n_rows * chunk),
       plain_scores(n_rows * chunk), decay(chunk);
-  const Scratch<double> cumulative(n_k), denominator(n_rows);
+  const index_t n_positions = call.causal ? std::max(n_k, end + call.query_offset) : n_k;
+  const Scratch<double> cumulative(n_positions), denominator(n_rows);
   pass.queries(head, begin, end, q);
   std::ranges::fill(denominator.span(), 0.0);
   std::ranges::fill(k_t.span(), 0.0f);
@@ -433,8 +463,15 @@ void ChunkAttention::rows(const AttentionCall& call, index_t head, index_t begin
         denominator[r] += static_cast<double>(plain_scores[r * chunk + t]);
       }
   }
+  for (index_t p0 = n_k; p0 < n_positions; p0 += chunk) {  // positions beyond the last key only decay
+    const index_t n = std::min(n_positions - p0, chunk);
+    std::ranges::fill(decay.span(), 0.0f);
+    if (has_decay()) pass.log_decay(head, p0, p0 + n, decay.span().first(static_cast<std::size_t>(n)));
+    for (index_t t = 0; t < n; ++t) cumulative[p0 + t] = sum += static_cast<double>(decay[t]);
+  }
   for (index_t r = 0; r < n_rows; ++r) {
     const index_t i = begin + r + call.query_offset;
+    if (has_decay() && i >= n_k) denominator[r] *= std::exp(cumulative[i] - cumulative[n_k - 1]);
     denominator[r] += epsilon();
     for (index_t j = 0; j < n_k; ++j) {
       double w = static_cast<double>(weights(r, j));

@@ -526,7 +526,7 @@ void forward_one_plan(const TileMethod& method, const AttentionCall& call, Tenso
 void finish_weights(const TileMethod& method, const AttentionCall& call, index_t head, index_t row,
                     std::span<float> w) {
   const float top = std::ranges::max(w);
-  if (top == k_masked) {
+  if (std::ranges::all_of(w, [](float x) { return x == k_masked; })) {
     std::ranges::fill(w, 0.0f);
     return;
   }

@@ -46,8 +46,8 @@ class BOREL_EXPORT ChunkAttention : public Attention, public AttentionStep, publ
 
   void forward(const AttentionCall& call, TensorView<float, 3> o) const override;
   /// forward with chunks of this many tokens, >= 1; the result does not depend on it beyond rounding. Streams
-  /// over n with the state in cache; bidirectional in two passes. Causal calls need query_offset + n_q <=
-  /// n_k.
+  /// over n with the state in cache; bidirectional in two passes. For queries beyond the last key the state
+  /// only decays. @throws MethodError when that decay would need an extra input that has no such token
   void forward_in_chunks(const AttentionCall& call, TensorView<float, 3> o, index_t chunk) const;
   double state_bytes(const AttentionContext& context, index_t n) const override;
   double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
