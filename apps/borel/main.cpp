@@ -22,6 +22,7 @@ void add_commands(CLI::App& app, Session& session) {
   add_merge(app, session);
   add_report(app, session);
   add_why(app, session);
+  add_data(app, session);
   add_completion(app, session);
   add_man(app, session);
 }

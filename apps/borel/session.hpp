@@ -35,6 +35,7 @@ class Session {
 // borel::Error.
 void add_check(CLI::App& app, Session& session);
 void add_completion(CLI::App& app, Session& session);
+void add_data(CLI::App& app, Session& session);
 void add_info(CLI::App& app, Session& session);
 void add_list(CLI::App& app, Session& session);
 void add_man(CLI::App& app, Session& session);

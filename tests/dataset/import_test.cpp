@@ -103,7 +103,8 @@ TEST(Npy, RefusesDamage) {
   EXPECT_THAT(message_of([&] { parse_npy(complex, "f.npy"); }), HasSubstr("'<c8' is not supported"));
   std::string huge = good;
   huge.replace(huge.find("(2,), }"), 27, "(2305843009213693952,), }  ");
-  EXPECT_THAT(message_of([&] { parse_npy(huge.substr(0, huge.size() - 16), "f.npy"); }), HasSubstr("0 bytes of values"));
+  EXPECT_THAT(message_of([&] { parse_npy(huge.substr(0, huge.size() - 16), "f.npy"); }),
+              HasSubstr("0 bytes of values"));
   std::mt19937 random(3);
   for (int i = 0; i < 2000; ++i) {
     std::string bytes = good.substr(0, random() % (good.size() + 1));

@@ -54,8 +54,8 @@ void read_elements(std::string_view data, std::int64_t count, bool swap, std::st
                    NpyArray& out) {
   const auto n = static_cast<std::size_t>(count);
   if (data.size() / sizeof(Stored) != n || data.size() % sizeof(Stored) != 0)
-    throw DatasetError(fmt::format("{}: {} bytes of values, but shape [{}] needs {} elements of {} bytes", who, data.size(),
-                                   h5::shape_text(out.shape), n, sizeof(Stored)));
+    throw DatasetError(fmt::format("{}: {} bytes of values, but shape [{}] needs {} elements of {} bytes",
+                                   who, data.size(), h5::shape_text(out.shape), n, sizeof(Stored)));
   std::vector<Kept> values(n);
   for (std::size_t i = 0; i < n; ++i) {
     const Stored value = element<Stored>(data.data() + i * sizeof(Stored), swap);

@@ -18,6 +18,7 @@ enum RType : int {
   k_symbol = 1,
   k_pairlist = 2,
   k_char = 9,
+  k_logical = 10,
   k_integer = 13,
   k_string = 16,
   k_list = 19,
@@ -32,7 +33,7 @@ constexpr std::size_t k_inflated_cap = 256U << 20;
 struct RValue {
   int type = k_nil;
   std::string text;                // char, symbol
-  std::vector<std::int32_t> ints;  // integer
+  std::vector<std::int32_t> ints;  // integer, logical
   std::vector<RValue> items;       // string, list, pairlist
   std::vector<std::string> names;  // list: attribute "names"; pairlist: tags
 };
@@ -94,6 +95,7 @@ class Unserializer {
         if (n >= 0) result.text = take(static_cast<std::size_t>(n));
         break;
       }
+      case k_logical:
       case k_integer:
         for (std::size_t n = length(4); n > 0; --n) result.ints.push_back(integer());
         break;
