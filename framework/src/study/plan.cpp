@@ -34,7 +34,7 @@ class Planner {
       : study_(study), workshop_(workshop), problems_(study.problems) {}
 
   Plan make() {
-    for (const Comparison& comparison : study_.comparisons) add(comparison);
+    for (const CompareTable& comparison : study_.comparisons) add(comparison);
     problems_.throw_if_any();
     Plan plan;
     plan.title = study_.title;
@@ -70,7 +70,7 @@ class Planner {
     return nullptr;
   }
 
-  void add(const Comparison& comparison) {
+  void add(const CompareTable& comparison) {
     const Protocol* protocol = find(comparison.protocol);
     const std::vector<DatasetInfo> datasets = open_all(comparison, protocol);
     if (!protocol) return;
@@ -86,7 +86,7 @@ class Planner {
         });
   }
 
-  std::vector<DatasetInfo> open_all(const Comparison& comparison, const Protocol* protocol) {
+  std::vector<DatasetInfo> open_all(const CompareTable& comparison, const Protocol* protocol) {
     std::vector<DatasetInfo> infos;
     for (const WrittenName& written : comparison.datasets) {
       try {
@@ -107,7 +107,7 @@ class Planner {
     return infos;
   }
 
-  std::vector<std::vector<Candidate>> all_roles(const Comparison& comparison, const Protocol& protocol) {
+  std::vector<std::vector<Candidate>> all_roles(const CompareTable& comparison, const Protocol& protocol) {
     std::vector<std::vector<Candidate>> all;
     std::vector<std::string> keys;
     bool first = true;
@@ -194,7 +194,7 @@ class Planner {
     return nested ? sha256_hex(digests) : digests;
   }
 
-  std::vector<OptionsCandidate> all_options(const Comparison& comparison, const Protocol& protocol) {
+  std::vector<OptionsCandidate> all_options(const CompareTable& comparison, const Protocol& protocol) {
     std::vector<OptionsCandidate> out;
     MethodSpec written = comparison.options.spec;
     written.id = std::string(protocol.id());

@@ -198,8 +198,8 @@ void each_item(const toml::node& node, std::string_view what, Problems& problems
   for (const toml::node& item : *list) visit(item);
 }
 
-Comparison read_comparison(const toml::table& table, std::size_t number, Problems& problems) {
-  Comparison out;
+CompareTable read_comparison(const toml::table& table, std::size_t number, Problems& problems) {
+  CompareTable out;
   out.spot = spot_of(table);
   const std::string where = fmt::format("[[compare]] number {}", number);
   TableReader reader(table, where, problems);
@@ -332,7 +332,7 @@ Study read_study(const std::filesystem::path& file) {
 
 std::vector<std::string> study_datasets(const Study& study) {
   std::set<std::string> names;
-  for (const Comparison& comparison : study.comparisons)
+  for (const CompareTable& comparison : study.comparisons)
     for (const WrittenName& dataset : comparison.datasets) names.insert(dataset.name);
   return {names.begin(), names.end()};
 }

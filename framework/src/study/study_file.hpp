@@ -53,7 +53,7 @@ struct WrittenSpec {
 };
 
 /// One [[compare]] table: every dataset x every combination of methods (one per role) x every repetition.
-struct Comparison {
+struct CompareTable {
   Spot spot;
   WrittenName protocol;
   std::vector<WrittenName> datasets;
@@ -83,7 +83,7 @@ struct Study {
   std::uint64_t seed = 1;
   Limits limits;
   TimingRules timing;
-  std::vector<Comparison> comparisons;
+  std::vector<CompareTable> comparisons;
   Problems problems{std::string()};
 };
 
