@@ -15,6 +15,7 @@ void add_commands(CLI::App& app, Session& session) {
   add_list(app, session);
   add_info(app, session);
   add_new(app, session);
+  add_bench(app, session);
   add_check(app, session);
   add_run(app, session);
   add_plan(app, session);

@@ -33,6 +33,7 @@ class Session {
 
 // One file per sub-command. Each adds itself; its callback does the work, and errors leave it as
 // borel::Error.
+void add_bench(CLI::App& app, Session& session);
 void add_check(CLI::App& app, Session& session);
 void add_completion(CLI::App& app, Session& session);
 void add_data(CLI::App& app, Session& session);
