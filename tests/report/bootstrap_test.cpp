@@ -11,7 +11,7 @@ namespace {
 TEST(Bootstrap, SameSeedGivesTheSameBits) {
   std::vector<double> values(30);
   Rng{Seed{1}}.fill_normal(values);
-  const Interval a = bootstrap_mean(values, 0.95, Seed{3}), b = bootstrap_mean(values, 0.95, Seed{3});
+  const ConfidenceInterval a = bootstrap_mean(values, 0.95, Seed{3}), b = bootstrap_mean(values, 0.95, Seed{3});
   EXPECT_EQ(a.lower, b.lower);
   EXPECT_EQ(a.upper, b.upper);
   EXPECT_NE(a.lower, bootstrap_mean(values, 0.95, Seed{4}).lower);
@@ -28,7 +28,7 @@ TEST(Bootstrap, OneValueGivesNoInterval) {
 TEST(Bootstrap, DifferencesBetweenStrataDoNotWidenTheInterval) {
   const std::vector<double> values = {100, 101, 102, 500, 501, 502};
   const std::vector<std::int64_t> strata = {0, 0, 0, 1, 1, 1};
-  const Interval interval = bootstrap_mean(values, strata, 0.95, Seed{1});
+  const ConfidenceInterval interval = bootstrap_mean(values, strata, 0.95, Seed{1});
   EXPECT_GE(interval.lower, 300);
   EXPECT_LE(interval.upper, 302);
   EXPECT_LE(interval.lower, 301);
@@ -42,7 +42,7 @@ double coverage(int n, double level) {
     Rng rng{Seed{7}.derive(static_cast<std::uint64_t>(s))};
     std::vector<double> values(static_cast<std::size_t>(n));
     rng.fill_normal(values);
-    const Interval interval = bootstrap_mean(values, level, Seed{static_cast<std::uint64_t>(s)}, 400);
+    const ConfidenceInterval interval = bootstrap_mean(values, level, Seed{static_cast<std::uint64_t>(s)}, 400);
     covered += interval.lower <= 0 && 0 <= interval.upper;
   }
   return covered / static_cast<double>(k_samples);

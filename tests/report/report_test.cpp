@@ -123,8 +123,8 @@ TEST(NumberText, ShowsFewDigitsTrueMinusAndShortExponents) {
   EXPECT_EQ(number_text(2.5e12, 3), "2.5e12");
   EXPECT_EQ(number_text(std::nan("")), "");
   EXPECT_EQ(number_text(-INFINITY), "−∞");
-  EXPECT_EQ(number_text(-2.1, Interval{-2.2, -2.0}), "−2.1 [−2.2, −2]");
-  EXPECT_EQ(number_text(100.0002, Interval{100.0001, 100.0003}), "100.0002 [100.0001, 100.0003]");
+  EXPECT_EQ(number_text(-2.1, ConfidenceInterval{-2.2, -2.0}), "−2.1 [−2.2, −2]");
+  EXPECT_EQ(number_text(100.0002, ConfidenceInterval{100.0001, 100.0003}), "100.0002 [100.0001, 100.0003]");
   EXPECT_EQ(seconds_text(0.00123), "1.23 ms");
   EXPECT_EQ(p_text(0.0001), "p < 0.001");
   EXPECT_EQ(shorten("größer", 4), "grö…");

@@ -199,7 +199,7 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
   class Task {
    public:
     Task(const CellInput& input, const Options& options, index_t window, index_t n, const AttentionPair& pair)
-        : text_(input.dataset->bytes("test")), n_(n), n_targets_(options.n_targets), order_(options.order) {
+        : dataset_(input.dataset), text_(dataset_->bytes("test")), n_(n), n_targets_(options.n_targets), order_(options.order) {
       // The end of a window does not depend on n, so every context length predicts the same bytes.
       const index_t longest = static_cast<index_t>(options.contexts.back());
       Rng place(input.seed.derive("window").derive(static_cast<std::uint64_t>(window)));
@@ -264,6 +264,7 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
    private:
     index_t target(index_t i) const { return end_ - n_targets_ + 1 + i; }
 
+    std::shared_ptr<const Dataset> dataset_;  // owns the text: timed tasks outlive their input
     std::span<const std::uint8_t> text_;
     index_t n_, n_targets_, order_;
     index_t begin_ = 0, end_ = 0;  // the context is text[begin, end)

@@ -34,7 +34,7 @@ std::string thing_compared(const ComparisonGroup& group) {
   return "method";
 }
 
-HtmlTable::Cell value_cell(double mean, const Interval& interval, bool best) {
+HtmlTable::Cell value_cell(double mean, const ConfidenceInterval& interval, bool best) {
   HtmlTable::Cell cell = HtmlTable::number(mean, number_text(mean));
   if (interval.known() && interval.lower != interval.upper) {
     const std::string whole = number_text(mean, interval);
@@ -191,7 +191,7 @@ std::string finding_text(const ComparisonGroup& group, const Comparison& compari
     if (s.average_rank == first.average_rank) leaders.push_back(group.entries[s.entry]);
   if (leaders.size() == comparison.standings.size()) return "All methods tie by " + metric + ".";
 
-  const Interval& interval = first.rank_interval;
+  const ConfidenceInterval& interval = first.rank_interval;
   std::string text = fmt::format(
       "{} {} first by {}: average rank {}{} among {}, over {}.", enumerate(leaders),
       leaders.size() == 1 ? "is" : "tie for", metric, number_text(first.average_rank, 3),

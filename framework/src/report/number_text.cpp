@@ -33,7 +33,7 @@ std::string number_text(double value, int digits) {
   return text;
 }
 
-std::string number_text(double value, const Interval& interval) {
+std::string number_text(double value, const ConfidenceInterval& interval) {
   if (!interval.known() || interval.lower == interval.upper) return number_text(value);
   // As many digits as it takes to tell the ends apart.
   int digits = 3;

@@ -11,7 +11,7 @@ namespace borel {
 /// Up to `digits` significant digits: "0.0123", "−4.2e−9", "∞", "" for NaN.
 std::string number_text(double value, int digits = 4);
 /// "1.23 [1.1, 1.4]", or only the value when the interval is unknown or has no width.
-std::string number_text(double value, const Interval& interval);
+std::string number_text(double value, const ConfidenceInterval& interval);
 /// "1.23 ms"
 std::string seconds_text(double seconds);
 /// "p = 0.012", "p < 0.001"

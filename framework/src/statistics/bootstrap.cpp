@@ -17,7 +17,7 @@ double quantile_of_sorted(std::span<const double> ascending, double share) {
   return part == 0 ? ascending[low] : ascending[low] + part * (ascending[high] - ascending[low]);
 }
 
-Interval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata, double level,
+ConfidenceInterval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata, double level,
                         Seed seed, int n_resamples) {
   assert(values.size() == strata.size());
   struct Stratum {
@@ -58,7 +58,7 @@ Interval bootstrap_mean(std::span<const double> values, std::span<const std::int
   return {quantile_of_sorted(means, tail), quantile_of_sorted(means, 1 - tail)};
 }
 
-Interval bootstrap_mean(std::span<const double> values, double level, Seed seed, int n_resamples) {
+ConfidenceInterval bootstrap_mean(std::span<const double> values, double level, Seed seed, int n_resamples) {
   const std::vector<std::int64_t> one(values.size(), 0);
   return bootstrap_mean(values, one, level, seed, n_resamples);
 }
