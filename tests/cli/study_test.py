@@ -49,7 +49,7 @@ class StudyCommands(unittest.TestCase):
 
     def test_writes_all_outputs(self):
         for name in ("journal.jsonl", "study.toml", "results.h5", "csv/attention.concentration.csv", "csv/curves.csv",
-                     "csv/timings.csv", "csv/optimizer.convergence.csv"):
+                     "csv/timings.csv", "csv/optimizer.convergence.csv", "report.html"):
             self.assertTrue((self.whole / name).stat().st_size > 0, name)
 
     def test_second_run_finds_everything_done(self):
