@@ -143,6 +143,20 @@ std::vector<double> breakpoints(const FittedDensity& density) {
   return points;
 }
 
+/// The highest of the maxima between low and high that a closer scan sees: kernels with kinks make several.
+double highest_between(const FittedDensity& density, double low, double start, double high) {
+  constexpr int k_parts = 32;
+  const double step = (high - low) / k_parts;
+  std::vector<double> x{start};
+  for (int k = 1; k < k_parts; ++k) x.push_back(low + k * step);
+  std::vector<double> value(x.size());
+  log_pdf_block(density, x, value);
+  const double top =
+      x[static_cast<std::size_t>(std::max_element(value.begin(), value.end()) - value.begin())];
+  // Brackets by the step, not by neighbours: start and a point of the scan may be equal but for rounding.
+  return refine_maximum(density, std::max(low, top - step), top, std::min(high, top + step));
+}
+
 }  // namespace
 
 void FittedDensity::cdf(std::span<const double> x, std::span<double> out) const {
@@ -294,7 +308,7 @@ std::vector<double> FittedDensity::modes() const {
     if (up && down && value[i] > -k_infinity) {
       const double a = grid[i > 0 ? i - 1 : i], b = grid[j + 1 < grid.size() ? j + 1 : j];
       found.push_back(j > i + 1 ? 0.5 * grid[i] + 0.5 * grid[j]
-                                : (b > a ? refine_maximum(*this, a, grid[i], b) : a));
+                                : (b > a ? highest_between(*this, a, grid[i], b) : a));
     }
     i = j + 1;
   }
