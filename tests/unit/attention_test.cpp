@@ -310,6 +310,33 @@ TEST(ChunkEngine, WeightsTimesValuesIsForwardWithDecay) {
     }
 }
 
+TEST(ChunkEngine, RowsBeyondTheLastKeyOnlyDecay) {
+  Inputs inputs(2, 1, 100, 150, 8, 5, 29);
+  inputs.call.query_offset = 90;  // positions 90 .. 189 for keys 0 .. 149
+  EXPECT_LE(error_of(Elu1(false), inputs.call, linear_spec()), k_bound);
+  // The decay cancels between numerator and denominator, so all rows beyond the last key with one query
+  // agree.
+  const Elu1 method(true);
+  std::vector<float> one_query(inputs.q.size(), 0.3f), chunks(2 * 100 * 5), steps(chunks.size());
+  inputs.call.q = {one_query.data(), {2, 100, 8}};
+  method.forward_in_chunks(inputs.call, {chunks.data(), {2, 100, 5}}, 64);
+  method.forward_in_chunks(inputs.call, {steps.data(), {2, 100, 5}}, 1);
+  std::vector<float> weights(100 * 150);
+  borel::effective_weights(method, inputs.call, 0, 0, 100, {weights.data(), {100, 150}});
+  for (std::size_t r = 0; r < 100; ++r)
+    for (std::size_t c = 0; c < 5; ++c) {
+      double sum = 0;
+      for (std::size_t j = 0; j < 150; ++j)
+        sum += static_cast<double>(weights[r * 150 + j] *
+                                   inputs.call.v(0, static_cast<index_t>(j), static_cast<index_t>(c)));
+      ASSERT_LE(std::abs(static_cast<double>(chunks[r * 5 + c]) - sum), k_bound) << r;
+      ASSERT_LE(std::abs(chunks[r * 5 + c] - steps[r * 5 + c]), k_bound) << r;
+      if (r > 60) {
+        ASSERT_LE(std::abs(chunks[r * 5 + c] - chunks[60 * 5 + c]), k_bound) << r;
+      }
+    }
+}
+
 TEST(CheckCall, NamesWhatDoesNotFit) {
   Inputs inputs(4, 2, 10, 12, 8, 6, 1);
   const PlainSoftmax method;
