@@ -1,7 +1,8 @@
 // attention.concentration: can the mechanism concentrate? kexue.fm 9889 (research: sources, section 1).
 //
-// Rows of the effective attention matrix on given q and k, every query seeing every key: S = E|a| / sqrt(E a^2), entropy,
-// effective support, largest weight, numerical rank; beside S its closed form where the dataset holds one.
+// Rows of the effective attention matrix on given q and k, every query seeing every key: S = E|a| / sqrt(E
+// a^2), entropy, effective support, largest weight, numerical rank; beside S its closed form where the
+// dataset holds one.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -74,16 +75,19 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.concentration"; }
   int version() const override { return 2; }
-  std::string_view summary() const override { return "How far a mechanism concentrates its weights on few keys"; }
+  std::string_view summary() const override {
+    return "How far a mechanism concentrates its weights on few keys";
+  }
   std::vector<Role> roles() const override { return {{"attention", ""}, {"position", "none"}}; }
   DatasetKind dataset_kind() const override { return DatasetKind::qkv; }
 
   std::vector<MetricInfo> metrics() const override {
     return {
-        {"sparsity_median", "", Direction::lower_is_better, "S = E|a| / sqrt(E a^2), median over queries; 1 = uniform", false},
+        {"sparsity_median", "", Direction::lower_is_better,
+         "S = E|a| / sqrt(E a^2), median over queries; 1 = uniform", false},
         {"sparsity_min", "", Direction::lower_is_better, "S of the most concentrated query", true},
         {"sparsity_error", "", Direction::lower_is_better,
-         "largest |S - closed form| / closed form; S is averaged over queries with the same closed form", false},
+         "largest |S - closed form| / closed form, S averaged over directions of q", false},
         {"entropy", "nats", Direction::lower_is_better, "entropy of |a| / sum |a|, mean over queries", false},
         {"effective_support", "keys", Direction::lower_is_better, "exp(entropy), mean over queries", false},
         {"max_weight", "", Direction::higher_is_better, "largest share of one key, mean over queries", false},
@@ -112,7 +116,8 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     const PreparedCall prepared(pair, q, keys.view, keys.view, setting(pair, s), input.seed, input.stop);
 
     std::vector<double> sparsity, entropy, support, largest;
-    Picture map{"attention map", "key", "query", std::min(s.n_q, k_map_rows), std::min(s.n_k, k_map_cols), {}};
+    Picture map{
+        "attention map", "key", "query", std::min(s.n_q, k_map_rows), std::min(s.n_k, k_map_cols), {}};
     index_t rank = 0;
     const index_t rows_at_once = std::clamp<index_t>(k_block_floats / s.n_k, 1, s.n_q);
     std::vector<float> storage(static_cast<std::size_t>(rows_at_once * s.n_k));
@@ -142,10 +147,11 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
 
     CellResult result;
     std::vector<double> sorted = sparsity;
-    std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2), sorted.end());
+    std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2),
+                     sorted.end());
     result.metrics.push_back({"sparsity_median", "", sorted[sorted.size() / 2], Direction::lower_is_better});
-    result.metrics.push_back(
-        {"sparsity_min", "", *std::min_element(sparsity.begin(), sparsity.end()), Direction::lower_is_better});
+    result.metrics.push_back({"sparsity_min", "", *std::min_element(sparsity.begin(), sparsity.end()),
+                              Direction::lower_is_better});
     result.metrics.push_back({"entropy", "nats", mean(entropy), Direction::lower_is_better});
     result.metrics.push_back({"effective_support", "keys", mean(support), Direction::lower_is_better});
     result.metrics.push_back({"max_weight", "", mean(largest), Direction::higher_is_better});
@@ -177,51 +183,87 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     return setting;
   }
 
-  // S against gamma = sigma |q| (or |q| when the dataset does not know gamma), measured and in closed form.
-  static void add_curves(const CellInput& input, TensorView<const float, 3> q, const std::vector<double>& sparsity,
-                         CellResult& result) {
-    const bool knows_gamma = input.dataset->has("truth/gamma");
-    std::vector<double> x;
+  /// Queries with the same beta and gamma (to 1e-4): the closed form is the expectation over their
+  /// directions, and one direction among a finite number of keys scatters by more than a per cent.
+  struct Group {
+    double beta = 0, gamma = 0;
+    std::vector<std::size_t> queries;
+  };
+
+  static std::vector<Group> groups(std::span<const double> beta, std::span<const double> gamma) {
+    std::map<std::pair<double, double>, Group> found;
+    for (std::size_t i = 0; i < gamma.size(); ++i) {
+      const double ratio = std::round(beta[i] / gamma[i] * 1e4) / 1e4,
+                   near = std::round(gamma[i] * 1e4) / 1e4;
+      Group& group = found[{ratio, near}];
+      group.beta = ratio * near, group.gamma = near;
+      group.queries.push_back(i);
+    }
+    std::vector<Group> list;
+    for (auto& [key, group] : found) list.push_back(std::move(group));
+    return list;
+  }
+
+  static double mean_of(std::span<const double> values, const std::vector<std::size_t>& at) {
+    double sum = 0;
+    for (std::size_t i : at) sum += values[i];
+    return sum / static_cast<double>(at.size());
+  }
+
+  /// The closed forms hold for the mechanism with its default parameters, without positions.
+  static std::span<const double> closed_form(const CellInput& input) {
+    const MethodSpec& spec = input.methods.at(0);
+    const std::string truth = "truth/s_" + spec.id;
+    const MethodSpec defaults{std::string(Attention::family), spec.id, {}};
+    const MethodSpec given{std::string(Attention::family), spec.id, spec.params};
+    const bool is_plain = input.registry->canonical(given) == input.registry->canonical(defaults) &&
+                          input.methods.at(1).id == "none";
+    return is_plain && input.dataset->has(truth) ? input.dataset->doubles(truth) : std::span<const double>();
+  }
+
+  /// S against |q|; or, for Gaussian keys, against gamma = sigma |q| with one line per beta / gamma, beside
+  /// its closed form.
+  static void add_curves(const CellInput& input, TensorView<const float, 3> q,
+                         const std::vector<double>& sparsity, CellResult& result) {
+    if (!input.dataset->has("truth/gamma") || !input.dataset->has("truth/beta"))
+      return add_plain_curve(q, sparsity, result);
+    const std::span<const double> exact = closed_form(input);
+    double error = 0;
+    std::map<double, std::pair<Curve, Curve>> lines;  // by beta / gamma: measured, closed form
+    for (const Group& group :
+         groups(input.dataset->doubles("truth/beta"), input.dataset->doubles("truth/gamma"))) {
+      const double ratio = group.beta / group.gamma, measured = mean_of(sparsity, group.queries);
+      auto& [measured_line, exact_line] = lines[ratio];
+      measured_line.name = fmt::format("S, beta / gamma = {:g}", ratio);
+      exact_line.name = fmt::format("closed form, beta / gamma = {:g}", ratio);
+      measured_line.x.push_back(group.gamma), measured_line.y.push_back(measured);
+      if (exact.empty()) continue;
+      const double expected = mean_of(exact, group.queries);
+      exact_line.x.push_back(group.gamma), exact_line.y.push_back(expected);
+      error = std::max(error, std::abs(measured - expected) / expected);
+    }
+    for (auto& [ratio, pair] : lines)
+      for (Curve* line : {&pair.first, &pair.second}) {
+        if (line->x.empty()) continue;
+        line->x_label = "gamma = sigma |q|", line->y_label = "sparsity S";
+        result.curves.push_back(std::move(*line));
+      }
+    if (!exact.empty()) result.metrics.push_back({"sparsity_error", "", error, Direction::lower_is_better});
+  }
+
+  static void add_plain_curve(TensorView<const float, 3> q, const std::vector<double>& sparsity,
+                              CellResult& result) {
+    std::vector<std::pair<double, double>> points;
     for (index_t h = 0; h < q.shape(0); ++h)
       for (index_t i = 0; i < q.shape(1); ++i) {
         double square = 0;
         for (float value : q.row(h, i)) square += static_cast<double>(value) * static_cast<double>(value);
-        x.push_back(std::sqrt(square));
+        points.emplace_back(std::sqrt(square), sparsity[points.size()]);
       }
-    if (knows_gamma) {
-      const std::span<const double> gamma = input.dataset->doubles("truth/gamma");
-      x.assign(gamma.begin(), gamma.end());
-    }
-    std::vector<std::size_t> order(x.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&x](std::size_t a, std::size_t b) { return x[a] < x[b]; });
-    const std::string x_label = knows_gamma ? "gamma = sigma |q|" : "|q|";
-    const auto curve = [&](std::string name, auto value) {
-      Curve c{std::move(name), x_label, "sparsity S", false, false, {}, {}};
-      for (std::size_t i : order) {
-        c.x.push_back(x[i]);
-        c.y.push_back(value(i));
-      }
-      result.curves.push_back(std::move(c));
-    };
-    curve("sparsity", [&](std::size_t i) { return sparsity[i]; });
-    // The closed forms hold for the plain mechanism without positions.
-    const std::string truth = "truth/s_" + input.methods.at(0).id;
-    const bool is_plain = input.methods.at(0).params.empty() && input.methods.at(1).id == "none";
-    if (!is_plain || !input.dataset->has(truth)) return;
-    const std::span<const double> exact = input.dataset->doubles(truth);
-    curve("sparsity, closed form", [&](std::size_t i) { return exact[i]; });
-    // One query is one draw of heavy-tailed sums; queries that share their closed form differ in direction only.
-    std::map<double, std::pair<double, double>> groups;  // closed form -> sum of S, count
-    for (std::size_t i = 0; i < sparsity.size(); ++i) {
-      auto& [sum, count] = groups[exact[i]];
-      sum += sparsity[i];
-      ++count;
-    }
-    double error = 0;
-    for (const auto& [closed_form, total] : groups)
-      error = std::max(error, std::abs(total.first / total.second - closed_form) / closed_form);
-    result.metrics.push_back({"sparsity_error", "", error, Direction::lower_is_better});
+    std::ranges::sort(points);
+    Curve line{"sparsity", "|q|", "sparsity S", false, false, {}, {}};
+    for (const auto& [x, y] : points) line.x.push_back(x), line.y.push_back(y);
+    result.curves.push_back(std::move(line));
   }
 };
 
