@@ -138,9 +138,10 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
           support.push_back(c.effective_support);
           largest.push_back(c.max_weight);
           if (h == 0 && begin + i < map.n_rows)
-            map.values.insert(map.values.end(), row.begin(), row.begin() + map.n_cols);
+            // The last keys: mechanisms that decay have forgotten the first ones.
+            map.values.insert(map.values.end(), row.end() - map.n_cols, row.end());
           if (h == 0 && begin + i < n_rank_rows)
-            rank_block.insert(rank_block.end(), row.begin(), row.begin() + n_rank_keys);
+            rank_block.insert(rank_block.end(), row.end() - n_rank_keys, row.end());
         }
       }
     rank = numerical_rank({rank_block.data(), {n_rank_rows, n_rank_keys}});
