@@ -74,7 +74,7 @@ double mean(const std::vector<double>& values) {
 class AttentionConcentration final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.concentration"; }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::string_view summary() const override {
     return "How far a mechanism concentrates its weights on few keys";
   }
