@@ -50,14 +50,14 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-std::vector<Comparison> compare_runs(const std::filesystem::path& before,
+std::vector<BenchComparison> compare_runs(const std::filesystem::path& before,
                                      const std::filesystem::path& after) {
   const Times old_times = read_times(before), new_times = read_times(after);
-  std::vector<Comparison> comparisons;
+  std::vector<BenchComparison> comparisons;
   for (const std::string& name : old_times.order) {
     const auto found = new_times.nanoseconds.find(name);
     if (found == new_times.nanoseconds.end()) continue;
-    Comparison one{name, old_times.nanoseconds.at(name), found->second};
+    BenchComparison one{name, old_times.nanoseconds.at(name), found->second};
     one.median_ratio = median(one.after) / median(one.before);
     one.p_value = mann_whitney_u(one.before, one.after).p_value;
     comparisons.push_back(std::move(one));
@@ -65,14 +65,14 @@ std::vector<Comparison> compare_runs(const std::filesystem::path& before,
   return comparisons;
 }
 
-std::string comparison_text(const std::vector<Comparison>& comparisons) {
+std::string comparison_text(const std::vector<BenchComparison>& comparisons) {
   if (comparisons.empty()) return "No benchmark is in both files.\n";
   std::size_t width = 9;
-  for (const Comparison& one : comparisons) width = std::max(width, one.name.size());
+  for (const BenchComparison& one : comparisons) width = std::max(width, one.name.size());
   std::string text = fmt::format("{:<{}}  {:>12}  {:>12}  {:>7}  {:>8}  n\n", "benchmark", width,
                                  "before [us]", "after [us]", "ratio", "p");
   bool too_few = false;
-  for (const Comparison& one : comparisons) {
+  for (const BenchComparison& one : comparisons) {
     const std::size_t n = std::min(one.before.size(), one.after.size());
     too_few |= n < k_repetitions_wanted;
     const bool significant = n >= k_repetitions_wanted && one.p_value < 0.05;

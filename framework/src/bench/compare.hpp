@@ -10,7 +10,7 @@ namespace borel::bench {
 /// A difference can only be called significant with at least this many repetitions on each side.
 inline constexpr std::size_t k_repetitions_wanted = 9;
 
-struct Comparison {
+struct BenchComparison {
   std::string name;
   std::vector<double> before, after;  ///< real time of each repetition, nanoseconds
   double median_ratio = 0;            ///< after / before
@@ -20,9 +20,9 @@ struct Comparison {
 /// Benchmarks that are in both files, in the order of the first; errors and aggregates are left out. The
 /// files are what `borel bench --json` or Google Benchmark wrote. @throws Error naming the file that cannot
 /// be read
-std::vector<Comparison> compare_runs(const std::filesystem::path& before, const std::filesystem::path& after);
+std::vector<BenchComparison> compare_runs(const std::filesystem::path& before, const std::filesystem::path& after);
 
 /// Table for people, with a remark where repetitions are too few.
-std::string comparison_text(const std::vector<Comparison>& comparisons);
+std::string comparison_text(const std::vector<BenchComparison>& comparisons);
 
 }  // namespace borel::bench
