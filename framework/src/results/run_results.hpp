@@ -26,6 +26,10 @@ struct CellRecord {
   std::uint64_t seed = 0;
   CellResult result;
   const std::string& label() const { return methods.front().label; }
+  /// The plan lets the compared method's label name the other roles where they vary: "softmax + rope".
+  bool label_names(std::size_t role) const {
+    return role > 0 && label().find(" + " + methods[role].label) != std::string::npos;
+  }
 };
 
 struct RunResults {
