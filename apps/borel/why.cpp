@@ -108,8 +108,7 @@ void explain(Session& session, const Request& request) {
   print_state(record, journal);
   fmt::print("made from    (a change of any of these gives another cell, which runs anew)\n");
   const nlohmann::json inputs = nlohmann::json::parse(planned.second).flatten();
-  for (const auto& [path, value] : inputs.items())
-    fmt::print("             {} = {}\n", path, value.dump());
+  for (const auto& [path, value] : inputs.items()) fmt::print("             {} = {}\n", path, value.dump());
   for (const MethodUse& use : record.methods)
     if (!use.plugin_file.empty()) fmt::print("plugin       {}: {}\n", use.id, use.plugin_file);
   fmt::print(

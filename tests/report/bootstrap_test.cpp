@@ -11,7 +11,8 @@ namespace {
 TEST(Bootstrap, SameSeedGivesTheSameBits) {
   std::vector<double> values(30);
   Rng{Seed{1}}.fill_normal(values);
-  const ConfidenceInterval a = bootstrap_mean(values, 0.95, Seed{3}), b = bootstrap_mean(values, 0.95, Seed{3});
+  const ConfidenceInterval a = bootstrap_mean(values, 0.95, Seed{3}),
+                           b = bootstrap_mean(values, 0.95, Seed{3});
   EXPECT_EQ(a.lower, b.lower);
   EXPECT_EQ(a.upper, b.upper);
   EXPECT_NE(a.lower, bootstrap_mean(values, 0.95, Seed{4}).lower);
@@ -42,7 +43,8 @@ double coverage(int n, double level) {
     Rng rng{Seed{7}.derive(static_cast<std::uint64_t>(s))};
     std::vector<double> values(static_cast<std::size_t>(n));
     rng.fill_normal(values);
-    const ConfidenceInterval interval = bootstrap_mean(values, level, Seed{static_cast<std::uint64_t>(s)}, 400);
+    const ConfidenceInterval interval =
+        bootstrap_mean(values, level, Seed{static_cast<std::uint64_t>(s)}, 400);
     covered += interval.lower <= 0 && 0 <= interval.upper;
   }
   return covered / static_cast<double>(k_samples);

@@ -22,7 +22,7 @@ namespace borel {
 struct AttentionContext {
   index_t h_q = 1, h_kv = 1;
   index_t d_k = 64, d_v = 64;
-  index_t max_n = 0;                      ///< longest context that will be seen, for fixed-length methods and states
+  index_t max_n = 0;  ///< longest context that will be seen, for fixed-length methods and states
   index_t layer_index = 0, n_layers = 1;  ///< differential attention's lambda depends on the layer
   bool causal = true;
 };
@@ -49,10 +49,10 @@ struct AttentionCall {
   TensorView<const float, 3> q = {}, k = {}, v = {};
   bool causal = true;
   index_t query_offset = 0;
-  const PositionPlan* position = nullptr;             ///< null = none; made for d_head = Attention::plan_d_head()
+  const PositionPlan* position = nullptr;  ///< null = none; made for d_head = Attention::plan_d_head()
   std::span<const TensorView<const float, 3>> extra = {};  ///< in the order of extra_inputs()
-  ParameterValues parameters = {};                    ///< in the order of parameters()
-  AttentionContext context = {};                      ///< the context that the parameters were made for
+  ParameterValues parameters = {};                         ///< in the order of parameters()
+  AttentionContext context = {};                           ///< the context that the parameters were made for
   StopToken stop = {};
 
   index_t h_q() const { return q.shape(0); }
@@ -69,9 +69,9 @@ struct AttentionTraits {
   bool fixed_length_only = false;            ///< parameters depend on context.max_n (Linformer)
   bool row_normalised = false;               ///< effective weights of a visible row sum to 1
   bool non_negative = false;                 ///< effective weights are >= 0
-  bool linear_in_v = true;                   ///< o = A(q, k) v exactly, and v may have any d_v, also other than the
-                                             ///< context's; false when the output is normalised afterwards
-  bool own_scale = false;                    ///< does not use 1 / sqrt(d_k)
+  bool linear_in_v = true;  ///< o = A(q, k) v exactly, and v may have any d_v, also other than the
+                            ///< context's; false when the output is normalised afterwards
+  bool own_scale = false;   ///< does not use 1 / sqrt(d_k)
   /// |o - float64 reference| <= max_error * max|v| * max(1, sum_j |w_ij|) for inputs of the contract: scores up to
   /// 80, n up to a few hundred. The sum matters for mechanisms that do not normalise.
   double max_error = 1e-5;
@@ -84,16 +84,18 @@ class AttentionBackward {
   /// Floats per query row that forward_saving keeps (log-sum-exp, row maxima, ...).
   virtual index_t saved_per_row(const AttentionContext& context) const = 0;
   /// @param saved [h_q, n_q, saved_per_row]
-  virtual void forward_saving(const AttentionCall& call, TensorView<float, 3> o, TensorView<float, 3> saved) const = 0;
+  virtual void forward_saving(const AttentionCall& call, TensorView<float, 3> o,
+                              TensorView<float, 3> saved) const = 0;
 
   struct Gradients {
-    TensorView<float, 3> d_q = {}, d_k = {}, d_v = {};  ///< same shapes as q, k, v; added to
+    TensorView<float, 3> d_q = {}, d_k = {}, d_v = {};   ///< same shapes as q, k, v; added to
     std::span<const TensorView<float, 3>> d_extra = {};  ///< added to; a view of size 0 is not asked for
-    ParameterGradients d_parameters = {};           ///< added to
-    PositionGradients* d_position = nullptr;        ///< added to; null = not asked for
+    ParameterGradients d_parameters = {};                ///< added to
+    PositionGradients* d_position = nullptr;             ///< added to; null = not asked for
   };
-  virtual void backward(const AttentionCall& call, TensorView<const float, 3> o, TensorView<const float, 3> saved,
-                        TensorView<const float, 3> d_o, const Gradients& gradients) const = 0;
+  virtual void backward(const AttentionCall& call, TensorView<const float, 3> o,
+                        TensorView<const float, 3> saved, TensorView<const float, 3> d_o,
+                        const Gradients& gradients) const = 0;
 };
 
 /// Optional ability: recurrent form, one token at a time. The state is a flat array of floats, so that it can be
@@ -103,7 +105,8 @@ class AttentionStep {
   virtual ~AttentionStep() = default;
   /// Size of the state in floats for contexts up to context.max_n tokens.
   virtual index_t state_size(const AttentionContext& context) const = 0;
-  virtual void start(const AttentionContext& context, ParameterValues parameters, std::span<float> state) const = 0;
+  virtual void start(const AttentionContext& context, ParameterValues parameters,
+                     std::span<float> state) const = 0;
 
   struct Token {
     index_t t = 0;                                      ///< absolute position, 0, 1, 2, ... without gaps
@@ -163,19 +166,21 @@ class BOREL_EXPORT Attention {
 };
 
 /// Checks the shapes, strides and options of a call against the method's declarations. @throws MethodError
-BOREL_EXPORT void check_call(const Attention& method, const AttentionCall& call, TensorView<const float, 3> o);
+BOREL_EXPORT void check_call(const Attention& method, const AttentionCall& call,
+                             TensorView<const float, 3> o);
 
 /// Rows [begin, end) of the effective weight matrix of one query head, [end - begin, n_k]: the method's own ability,
 /// or, for methods linear in v, forward with blocks of the identity as v. Never more than the rows asked for in memory.
 /// @throws MethodError when the method is not linear in v and has no such ability
-BOREL_EXPORT void effective_weights(const Attention& method, const AttentionCall& call, index_t head, index_t begin,
-                                    index_t end, TensorView<float, 2> weights);
+BOREL_EXPORT void effective_weights(const Attention& method, const AttentionCall& call, index_t head,
+                                    index_t begin, index_t end, TensorView<float, 2> weights);
 
 /// Owns extra inputs filled with their defaults, and parameters made by their initialisers: what a call needs when
 /// neither dataset nor network supplies them.
 class BOREL_EXPORT AttentionDefaults {
  public:
-  AttentionDefaults(const Attention& method, const AttentionContext& context, index_t n_q, index_t n_k, Seed seed);
+  AttentionDefaults(const Attention& method, const AttentionContext& context, index_t n_q, index_t n_k,
+                    Seed seed);
   AttentionDefaults(const AttentionDefaults&) = delete;  // the views point into the storage
   AttentionDefaults(AttentionDefaults&&) noexcept = default;
   /// Points call.extra, call.parameters and call.context here; this object must outlive the call.
@@ -194,7 +199,8 @@ class BOREL_EXPORT AttentionDefaults {
 /// `in` and `out` may be the same view.
 /// @param positions [n, n_axes] for these rows   @param sign +1 for the query side's amplitude, -1 for the key side's
 /// @param amplitude_origin position that has amplitude 1 (centre of the block, so that long contexts cannot overflow)
-BOREL_EXPORT void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions, int sign,
-                              double amplitude_origin, TensorView<const float, 2> in, TensorView<float, 2> out);
+BOREL_EXPORT void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const double> positions,
+                              int sign, double amplitude_origin, TensorView<const float, 2> in,
+                              TensorView<float, 2> out);
 
 }  // namespace borel

@@ -59,10 +59,10 @@ class SamplesAsStream final : public SampleStream {
 /// Equal-width weighted histogram of one dimension, fine enough that binning error is far below sampling error. The
 /// framework makes it in one pass over a stream.
 struct FineHistogram {
-  RealInterval range = {};        ///< covers every sample
+  RealInterval range = {};          ///< covers every sample
   std::vector<double> weight = {};  ///< per bin; the sum is the total weight
-  double n_samples = 0;           ///< samples behind it
-  double mean = 0, variance = 0;  ///< of the samples themselves, not of the bins
+  double n_samples = 0;             ///< samples behind it
+  double mean = 0, variance = 0;    ///< of the samples themselves, not of the bins
   double bin_width() const { return (range.end - range.begin) / static_cast<double>(weight.size()); }
 };
 
@@ -83,7 +83,9 @@ class BOREL_EXPORT FittedDensity {
   virtual void save(StateWriter& out) const = 0;
 
   /// d log p / d x [n, n_dims]; false when there is none to offer (flows of particles refuse then).
-  virtual bool log_pdf_gradient(TensorView<const double, 2> /*x*/, TensorView<double, 2> /*out*/) const { return false; }
+  virtual bool log_pdf_gradient(TensorView<const double, 2> /*x*/, TensorView<double, 2> /*out*/) const {
+    return false;
+  }
 
   // One dimension only (n_dims() == 1), otherwise a MethodError. The defaults work from log_pdf: adaptive
   // Gauss-Kronrod quadrature, bracketed inversion of cdf, inverse transform. Override what has a closed form.
@@ -102,8 +104,9 @@ struct DensityTraits {
   bool accepts_weights = true;
   bool closed_form_cdf = false;
   bool closed_form_quantile = false;
-  bool affine_equivariant = false;  ///< fitting a x + b gives the transformed density; contract-tested when claimed
-  bool smooth = true;               ///< continuous density
+  bool affine_equivariant =
+      false;           ///< fitting a x + b gives the transformed density; contract-tested when claimed
+  bool smooth = true;  ///< continuous density
 };
 
 /// Everything a fit needs besides the data.
@@ -117,7 +120,8 @@ struct FitContext {
 class StreamFit {
  public:
   virtual ~StreamFit() = default;
-  virtual std::unique_ptr<FittedDensity> fit_stream(SampleStream& samples, const FitContext& context) const = 0;
+  virtual std::unique_ptr<FittedDensity> fit_stream(SampleStream& samples,
+                                                    const FitContext& context) const = 0;
 };
 
 /// Optional ability: fitting from a fine weighted histogram; gives any such method one-pass fits of unlimited data.
@@ -125,7 +129,8 @@ class HistogramFit {
  public:
   virtual ~HistogramFit() = default;
   virtual index_t bins_wanted() const = 0;
-  virtual std::unique_ptr<FittedDensity> fit_histogram(const FineHistogram& histogram, const FitContext& context) const = 0;
+  virtual std::unique_ptr<FittedDensity> fit_histogram(const FineHistogram& histogram,
+                                                       const FitContext& context) const = 0;
 };
 
 /// Optional ability: the density as the last layer of a conditional model: a row of numbers theta per context (any
@@ -140,7 +145,8 @@ class DensityHead {
   /// a view of size 0 is not asked for
   virtual void log_pdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> log_p,
                        TensorView<double, 2> d_theta) const = 0;
-  virtual void cdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> out) const = 0;
+  virtual void cdf(TensorView<const double, 2> theta, std::span<const double> y,
+                   std::span<double> out) const = 0;
   /// The density for one row theta [n_outputs]: for samples, quantiles, support and plots.
   virtual std::unique_ptr<FittedDensity> density(std::span<const double> theta) const = 0;
 };
@@ -173,8 +179,8 @@ BOREL_EXPORT void check_samples(const Samples& samples, const DensityTraits& tra
 
 /// Fits from a stream by the best ability the method has: stream, histogram, or all samples in memory when they fit the
 /// budget. @throws MethodError when none applies
-BOREL_EXPORT std::unique_ptr<FittedDensity> fit_from_stream(const DensityEstimator& method, SampleStream& samples,
-                                                           const FitContext& context);
+BOREL_EXPORT std::unique_ptr<FittedDensity> fit_from_stream(const DensityEstimator& method,
+                                                            SampleStream& samples, const FitContext& context);
 
 /// One pass; range from the stream's own extremes (a first pass) unless given.
 BOREL_EXPORT FineHistogram make_fine_histogram(SampleStream& samples, index_t n_bins);

@@ -120,7 +120,8 @@ class BOREL_EXPORT SimplexObjective : public Objective {
  protected:
   virtual double do_value(std::span<const double> p) const = 0;
   virtual double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const = 0;
-  virtual void do_curvature_product(std::span<const double> p, std::span<const double> v, std::span<double> out) const;
+  virtual void do_curvature_product(std::span<const double> p, std::span<const double> v,
+                                    std::span<double> out) const;
   virtual std::optional<double> do_exact_step(std::span<const double> /*p*/, std::span<const double> /*d*/,
                                               double /*t_max*/) const {
     return std::nullopt;

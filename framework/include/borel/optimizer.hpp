@@ -25,8 +25,8 @@ namespace borel {
 /// When to end. The first limit that is met decides.
 struct StopRule {
   Budget budget = {};
-  double gap_tolerance = 1e-9;       ///< simplex: stop when the Frank-Wolfe gap is at most this (absolute)
-  double time_horizon = 0;           ///< flows: evolve to this time; 0 = to stationarity
+  double gap_tolerance = 1e-9;  ///< simplex: stop when the Frank-Wolfe gap is at most this (absolute)
+  double time_horizon = 0;      ///< flows: evolve to this time; 0 = to stationarity
   double stationarity_tolerance = 1e-9;  ///< flows without horizon: norm of the velocity
 };
 
@@ -76,12 +76,12 @@ struct OptimizerResult {
 
 struct OptimizerTraits {
   bool simplex = false, grid = false, particles = false;  ///< domains it works on
-  bool monotone = false;             ///< values in the trace never increase; contract-tested when claimed
+  bool monotone = false;  ///< values in the trace never increase; contract-tested when claimed
   bool needs_smoothness = false;
-  bool random = false;               ///< uses the seed
-  bool linear_constraints = false;   ///< respects SimplexObjective::constraints()
-  bool transport = false;            ///< respects SimplexObjective::transport()
-  std::string rate = {};             ///< what theory says, e.g. "O(1/k^2)"
+  bool random = false;              ///< uses the seed
+  bool linear_constraints = false;  ///< respects SimplexObjective::constraints()
+  bool transport = false;           ///< respects SimplexObjective::transport()
+  std::string rate = {};            ///< what theory says, e.g. "O(1/k^2)"
 };
 
 /// A distribution optimizer. Immutable after construction; every member may be called from many threads at once, each
@@ -101,8 +101,8 @@ class BOREL_EXPORT Optimizer {
   /// @return a point of the domain, to 1e-12, whatever happened; `converged` only when the method's test holds. Linear
   ///   constraints and marginals may be met less exactly; the framework measures constraint_violation()
   /// @throws MethodError for non-finite values or gradients (it names the call and the coordinate)
-  virtual OptimizerResult minimize(Objective& objective, std::span<const double> start, const StopRule& stop, Seed seed,
-                                   Trace& trace) const = 0;
+  virtual OptimizerResult minimize(Objective& objective, std::span<const double> start, const StopRule& stop,
+                                   Seed seed, Trace& trace) const = 0;
 
   TraitList describe() const;
 };

@@ -20,9 +20,10 @@ template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
-  FunctionRef(F&& callable)  // NOLINT(google-explicit-constructor)
-      : object_(const_cast<void*>(static_cast<const void*>(&callable))), call_([](void* object, Args... args) -> R {
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
+      FunctionRef(F&& callable)  // NOLINT(google-explicit-constructor)
+      : object_(const_cast<void*>(static_cast<const void*>(&callable))),
+        call_([](void* object, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
         }) {}
 
@@ -100,7 +101,8 @@ class Scratch {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
 
  public:
-  explicit Scratch(index_t n) : memory_(static_cast<std::size_t>(n) * sizeof(T)), n_(static_cast<std::size_t>(n)) {}
+  explicit Scratch(index_t n)
+      : memory_(static_cast<std::size_t>(n) * sizeof(T)), n_(static_cast<std::size_t>(n)) {}
   T* data() const { return static_cast<T*>(memory_.data()); }
   std::span<T> span() const { return {data(), n_}; }
   T& operator[](index_t i) const { return data()[i]; }

@@ -14,12 +14,13 @@ namespace borel {
 /// Declaration of one parameter tensor. The framework owns the values: it makes them with `init`, keeps them in
 /// checkpoints, updates the trainable ones, and hands them to every call in the declared order.
 struct ParameterTensor {
-  std::string name = {};                                    ///< snake_case, unique within the method
-  std::vector<index_t> shape = {};                          ///< row-major; may depend on the context
-  bool trainable = true;                                    ///< false: fixed, e.g. random features
+  std::string name = {};                                         ///< snake_case, unique within the method
+  std::vector<index_t> shape = {};                               ///< row-major; may depend on the context
+  bool trainable = true;                                         ///< false: fixed, e.g. random features
   std::function<void(Rng&, std::span<float> values)> init = {};  ///< fills all values; must not be empty
   std::string doc = {};
-  bool shared_by_layers = false;  ///< true: one tensor for all layers of a network (T5's table), else one per layer
+  bool shared_by_layers =
+      false;  ///< true: one tensor for all layers of a network (T5's table), else one per layer
 
   index_t size() const {
     index_t product = 1;

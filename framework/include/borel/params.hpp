@@ -65,10 +65,11 @@ struct ParamInfo {
 /// A method only calls the functions below, once per parameter, in `void declare(ParamBinder&)`:
 ///
 ///   struct Params {
-///     double slope = 8.0;                                          // the default, once
-///     void declare(ParamBinder& p) { p.real("slope", slope, Range::left_open(0, 64), "1", "Exponent of
-///     ..."); } void check() const;   // optional: rules between parameters; throws ParamError("... must ...,
-///     got ...")
+///     double slope = 8.0;  // the default, once
+///     void declare(ParamBinder& p) {
+///       p.real("slope", slope, Range::left_open(0, 64), "1", "Exponent of ...");
+///     }
+///     void check() const;  // optional: rules between parameters; throws ParamError("... must ..., got ...")
 ///   };
 class BOREL_EXPORT ParamBinder {
  public:
@@ -83,8 +84,7 @@ class BOREL_EXPORT ParamBinder {
   /// Another method as a parameter: autoregressive{of=gmm{components=4}}. A default without id means "none",
   /// and then the parameter may stay empty.
   void method(std::string_view name, MethodSpec& value, std::string_view family, std::string_view doc);
-  /// One of a few named values of an enum: p.choice("kernel", kernel, {{"gauss", Kernel::gauss}, ...},
-  /// "...").
+  /// One of a few named values of an enum: p.choice("kernel", kernel, {{"gauss", Kernel::gauss}, ...}, "...").
   template <class E>
   void choice(std::string_view name, E& value,
               std::initializer_list<std::pair<std::string_view, std::type_identity_t<E>>> values,

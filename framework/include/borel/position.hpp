@@ -19,18 +19,21 @@ namespace borel {
 /// What an encoding may know about a call. All counts >= 1 except n_q and n_k, which may be 0.
 struct PositionContext {
   index_t n_q = 0, n_k = 0;
-  index_t query_offset = 0;              ///< absolute position of query 0 (n_k - n_q when the last query meets the last key)
-  index_t n_heads = 1;                   ///< query heads
-  index_t d_head = 64;                   ///< size of a query or key vector (Attention::plan_d_head)
-  index_t layer_index = 0, n_layers = 1; ///< for layer schedules (HWFA)
-  index_t train_length = 0;              ///< 0 = unknown; methods that need it refuse with a MethodError
-  index_t test_length = 0;               ///< longest context of this evaluation; 0 = n_k
+  index_t query_offset =
+      0;                ///< absolute position of query 0 (n_k - n_q when the last query meets the last key)
+  index_t n_heads = 1;  ///< query heads
+  index_t d_head = 64;  ///< size of a query or key vector (Attention::plan_d_head)
+  index_t layer_index = 0, n_layers = 1;  ///< for layer schedules (HWFA)
+  index_t train_length = 0;               ///< 0 = unknown; methods that need it refuse with a MethodError
+  index_t test_length = 0;                ///< longest context of this evaluation; 0 = n_k
   bool causal = true;
-  bool training = false;                 ///< index rules that differ in training (random positions, PoSE)
-  Seed seed = {};                        ///< for those; the same for all layers and heads of one training step
+  bool training = false;  ///< index rules that differ in training (random positions, PoSE)
+  Seed seed = {};         ///< for those; the same for all layers and heads of one training step
   // Per token, not per row: query i has those of token i, so every i < n_k when one of them is given.
-  TensorView<const double, 2> coordinates = {};  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
-  std::span<const index_t> documents = {};       ///< [n_k] document number of each token, ascending; empty = one document
+  TensorView<const double, 2> coordinates =
+      {};  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
+  std::span<const index_t> documents =
+      {};  ///< [n_k] document number of each token, ascending; empty = one document
 };
 
 /// Half-open range.
@@ -65,10 +68,11 @@ struct Band {
   PairRegion region = {};
   PositionTable query_position = {};  ///< [n_q, n_axes]; index is the query's row in the call
   PositionTable key_position = {};    ///< [n_k, n_axes]
-  PositionTable angle = {};           ///< [n_rot_dims / 2, n_axes], radians per unit of position; null = no rotation
-  PositionTable log_amplitude = {};   ///< [n_rot_dims / 2] or null (XPOS); engines centre it per block, so long n is safe
+  PositionTable angle = {};  ///< [n_rot_dims / 2, n_axes], radians per unit of position; null = no rotation
+  PositionTable log_amplitude =
+      {};  ///< [n_rot_dims / 2] or null (XPOS); engines centre it per block, so long n is safe
   index_t n_axes = 1;
-  double logit_scale = 1;        ///< multiplies the score (YaRN temperature)
+  double logit_scale = 1;  ///< multiplies the score (YaRN temperature)
 };
 
 enum class Pairing { interleaved, half };  ///< components (2m, 2m+1), or (m, m + n_rot_dims / 2)
@@ -117,7 +121,8 @@ struct PositionPlan {
   std::vector<PositionPlan> ensemble;
 
   bool sees(index_t i, index_t j) const {
-    if (documents && (*documents)[static_cast<std::size_t>(i)] != (*documents)[static_cast<std::size_t>(j)]) return false;
+    if (documents && (*documents)[static_cast<std::size_t>(i)] != (*documents)[static_cast<std::size_t>(j)])
+      return false;
     if (visible.empty()) return true;
     for (const PairRegion& region : visible)
       if (region.contains(i, j)) return true;
@@ -128,9 +133,9 @@ struct PositionPlan {
 /// Gradients with respect to a plan. Engines add to what is not empty. The caller asks for bias and query_scale where the
 /// plan has them and a parameter is trainable, and for angles only when traits().learns_angles. Not for ensembles.
 struct PositionGradients {
-  std::span<float> bias = {};                  ///< [n_heads, bias_width]
-  std::span<float> query_scale = {};           ///< [n_q]
-  std::vector<std::span<double>> angle = {};   ///< per band [n_rot_dims / 2, n_axes]; empty = not asked for
+  std::span<float> bias = {};                 ///< [n_heads, bias_width]
+  std::span<float> query_scale = {};          ///< [n_q]
+  std::vector<std::span<double>> angle = {};  ///< per band [n_rot_dims / 2, n_axes]; empty = not asked for
 };
 
 /// Optional ability: an absolute encoding added to token embeddings (sinusoidal, learned).
@@ -145,12 +150,13 @@ class TokenEmbedding {
 };
 
 struct PositionTraits {
-  bool shift_invariant = false;  ///< moving all tokens by the same amount changes no score; contract-tested when claimed
-  bool bounded_length = false;   ///< refuses contexts longer than its table (learned)
+  bool shift_invariant =
+      false;  ///< moving all tokens by the same amount changes no score; contract-tested when claimed
+  bool bounded_length = false;  ///< refuses contexts longer than its table (learned)
   bool layer_dependent = false;
   bool needs_train_length = false;
-  index_t n_axes = 1;            ///< 2 for image encodings
-  bool learns_angles = false;    ///< its backward() uses PositionGradients::angle (CLEX)
+  index_t n_axes = 1;          ///< 2 for image encodings
+  bool learns_angles = false;  ///< its backward() uses PositionGradients::angle (CLEX)
 };
 
 /// A position encoding. Immutable after construction; every member may be called from many threads at once.
@@ -173,8 +179,8 @@ class BOREL_EXPORT PositionEncoding {
 
   /// Adds d loss / d parameters given d loss / d plan. Called only when a parameter is trainable. `context` is the one
   /// that the plan was made for, so that bias_zero and the like can be derived again.
-  virtual void backward(const PositionContext& context, ParameterValues parameters, const PositionGradients& d_plan,
-                        ParameterGradients d_parameters) const;
+  virtual void backward(const PositionContext& context, ParameterValues parameters,
+                        const PositionGradients& d_plan, ParameterGradients d_parameters) const;
 
   virtual const TokenEmbedding* embedding() const { return nullptr; }
 

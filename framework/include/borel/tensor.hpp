@@ -36,8 +36,8 @@ class TensorView {
 
   /// View of const elements from a view of mutable ones.
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  TensorView(const TensorView<U, Rank>& other)  // NOLINT(google-explicit-constructor)
+  requires(std::is_same_v<const U, T>)
+      TensorView(const TensorView<U, Rank>& other)  // NOLINT(google-explicit-constructor)
       : data_(other.data()), shape_(other.shape()), strides_(other.strides()) {}
 
   T* data() const { return data_; }
@@ -54,8 +54,7 @@ class TensorView {
   bool empty() const { return size() == 0; }
 
   template <class... Index>
-    requires(sizeof...(Index) == Rank)
-  T& operator()(Index... indices) const {
+  requires(sizeof...(Index) == Rank) T& operator()(Index... indices) const {
     const Shape at{static_cast<index_t>(indices)...};
     index_t offset = 0;
     for (std::size_t axis = 0; axis < Rank; ++axis) {
@@ -67,8 +66,8 @@ class TensorView {
 
   /// The contiguous last axis at the given leading indices.
   template <class... Index>
-    requires(sizeof...(Index) == Rank - 1)
-  std::span<T> row(Index... indices) const {
+  requires(sizeof...(Index) == Rank - 1) std::span<T> row(Index... indices)
+  const {
     const std::array<index_t, Rank> at{static_cast<index_t>(indices)..., 0};
     index_t offset = 0;
     for (std::size_t axis = 0; axis + 1 < Rank; ++axis) {
@@ -79,9 +78,7 @@ class TensorView {
   }
 
   /// The sub-array at index i of the first axis.
-  TensorView<T, Rank - 1> operator[](index_t i) const
-    requires(Rank > 1)
-  {
+  TensorView<T, Rank - 1> operator[](index_t i) const requires(Rank > 1) {
     assert(i >= 0 && i < shape_[0]);
     typename TensorView<T, Rank - 1>::Shape shape{};
     typename TensorView<T, Rank - 1>::Shape strides{};

@@ -10,7 +10,7 @@
 namespace borel {
 
 enum class Termination {
-  converged,        ///< the method's own test holds; on the simplex the framework checks the certificate as well
+  converged,  ///< the method's own test holds; on the simplex the framework checks the certificate as well
   budget_used_up,   ///< iterations, oracle calls or seconds
   stalled,          ///< no further progress in floating point, without a certificate
   stopped_by_user,  ///< StopToken

@@ -51,7 +51,7 @@ double median(std::vector<double> values) {
 }  // namespace
 
 std::vector<BenchComparison> compare_runs(const std::filesystem::path& before,
-                                     const std::filesystem::path& after) {
+                                          const std::filesystem::path& after) {
   const Times old_times = read_times(before), new_times = read_times(after);
   std::vector<BenchComparison> comparisons;
   for (const std::string& name : old_times.order) {

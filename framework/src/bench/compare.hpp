@@ -20,7 +20,8 @@ struct BenchComparison {
 /// Benchmarks that are in both files, in the order of the first; errors and aggregates are left out. The
 /// files are what `borel bench --json` or Google Benchmark wrote. @throws Error naming the file that cannot
 /// be read
-std::vector<BenchComparison> compare_runs(const std::filesystem::path& before, const std::filesystem::path& after);
+std::vector<BenchComparison> compare_runs(const std::filesystem::path& before,
+                                          const std::filesystem::path& after);
 
 /// Table for people, with a remark where repetitions are too few.
 std::string comparison_text(const std::vector<BenchComparison>& comparisons);

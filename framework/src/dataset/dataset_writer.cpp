@@ -91,11 +91,9 @@ std::string DatasetWriter::save(const std::filesystem::path& file) {
     if (about.is_group) {
       writer.group(path);
     } else {
-      std::visit(
-          [&writer, &name = path, &shape = about.shape]<class T>(const std::vector<T>& list) {
-            writer.array(name, std::span<const T>(list), shape);
-          },
-          values_.at(path));
+      std::visit([&writer, &name = path, &shape = about.shape]<class T>(
+                     const std::vector<T>& list) { writer.array(name, std::span<const T>(list), shape); },
+                 values_.at(path));
     }
     for (const auto& [name, value] : about.attributes) writer.attribute(path, name, value);
   }

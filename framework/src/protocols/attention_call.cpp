@@ -3,7 +3,8 @@
 namespace borel {
 namespace {
 
-AttentionContext attention_context(index_t h_q, index_t h_kv, index_t n_k, index_t d_k, index_t d_v, bool causal) {
+AttentionContext attention_context(index_t h_q, index_t h_kv, index_t n_k, index_t d_k, index_t d_v,
+                                   bool causal) {
   AttentionContext context;
   context.h_q = h_q;
   context.h_kv = h_kv;
@@ -56,8 +57,9 @@ std::string refuses_setting(const AttentionPair& pair, index_t n_heads, index_t 
   return {};
 }
 
-PreparedCall::PreparedCall(const AttentionPair& pair, TensorView<const float, 3> q, TensorView<const float, 3> k,
-                           TensorView<const float, 3> v, const AttentionSetting& setting, Seed seed, StopToken stop)
+PreparedCall::PreparedCall(const AttentionPair& pair, TensorView<const float, 3> q,
+                           TensorView<const float, 3> k, TensorView<const float, 3> v,
+                           const AttentionSetting& setting, Seed seed, StopToken stop)
     : attention_(*pair.attention),
       context_(attention_context(q.shape(0), k.shape(0), k.shape(1), q.shape(2), v.shape(2), setting.causal)),
       defaults_(*pair.attention, context_, q.shape(1), k.shape(1), seed.derive("attention parameters")),

@@ -27,15 +27,20 @@ struct Options {
 
   void declare(ParamBinder& p) {
     p.text("image", image, "Name of the image in the dataset; empty = the first.");
-    p.integer("crop", crop, Range::closed(16, 512), "pixels", "Side of the square that is denoised; its place is random.");
+    p.integer("crop", crop, Range::closed(16, 512), "pixels",
+              "Side of the square that is denoised; its place is random.");
     p.integer("patch", patch, Range::closed(1, 15), "pixels", "Side of a patch, odd.");
-    p.real("noise", noise, Range::greater_than(0), "grey levels", "Standard deviation of the added noise, of 255.");
-    p.real("beta", beta, Range::greater_than(0), "nats", "Score lost per expected squared distance of equal patches.");
-    p.real("tau", tau, Range::greater_than(0), "1", "Distance, in the same unit, at which the score is zero.");
+    p.real("noise", noise, Range::greater_than(0), "grey levels",
+           "Standard deviation of the added noise, of 255.");
+    p.real("beta", beta, Range::greater_than(0), "nats",
+           "Score lost per expected squared distance of equal patches.");
+    p.real("tau", tau, Range::greater_than(0), "1",
+           "Distance, in the same unit, at which the score is zero.");
   }
   void check() const {
     if (patch % 2 == 0)
-      throw ParamError("parameter 'patch' must be odd, so that a patch has a centre; got " + std::to_string(patch));
+      throw ParamError("parameter 'patch' must be odd, so that a patch has a centre; got " +
+                       std::to_string(patch));
   }
 };
 
@@ -63,7 +68,9 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.denoise"; }
   int version() const override { return 1; }
-  std::string_view summary() const override { return "Non-local means on a photograph: attention over raw patches removes noise"; }
+  std::string_view summary() const override {
+    return "Non-local means on a photograph: attention over raw patches removes noise";
+  }
   std::vector<Role> roles() const override { return {{"attention", ""}, {"position", "none"}}; }
   DatasetKind dataset_kind() const override { return DatasetKind::images; }
 
@@ -72,7 +79,8 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
         {"psnr", "dB", Direction::higher_is_better, "peak signal-to-noise ratio of the result", true},
         {"psnr_gain", "dB", Direction::higher_is_better, "psnr minus that of the noisy image", false},
         {"psnr_noisy", "dB", Direction::none, "psnr of the noisy image", false},
-        {"unanswered", "", Direction::lower_is_better, "share of pixels without any weight, left as they were", false},
+        {"unanswered", "", Direction::lower_is_better,
+         "share of pixels without any weight, left as they were", false},
     };
   }
 
@@ -80,7 +88,8 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
     const Options options = read(input.options);
     const std::vector<std::int64_t> shape = input.dataset->shape(image_name(input, options));
     if (shape[0] < options.crop || shape[1] < options.crop)
-      return fmt::format("the image has {} x {} pixels, the crop {} x {}", shape[0], shape[1], options.crop, options.crop);
+      return fmt::format("the image has {} x {} pixels, the crop {} x {}", shape[0], shape[1], options.crop,
+                         options.crop);
     const index_t n = options.crop * options.crop;
     const std::vector<double> coordinates = pixel_coordinates(options.crop);
     return refuses_setting(make_attention_pair(input), 1, n, n, d_key(options), 2, setting(n, coordinates));
@@ -88,7 +97,8 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
 
   double memory_bytes(const CellInput& input) const override {
     const Options options = read(input.options);
-    return static_cast<double>(options.crop * options.crop) * (8.0 * static_cast<double>(d_key(options)) + 64);
+    return static_cast<double>(options.crop * options.crop) *
+           (8.0 * static_cast<double>(d_key(options)) + 64);
   }
 
   CellResult run(const CellInput& input) const override {
@@ -150,9 +160,10 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
       const index_t d = d_key(options);
       fill_patches(options);
       o_.resize(static_cast<std::size_t>(2 * n));
-      prepared_ = std::make_unique<PreparedCall>(
-          pair_, TensorView<const float, 3>(q_.data(), {1, n, d}), TensorView<const float, 3>(k_.data(), {1, n, d}),
-          TensorView<const float, 3>(v_.data(), {1, n, 2}), setting(n, coordinates_), input.seed, input.stop);
+      prepared_ = std::make_unique<PreparedCall>(pair_, TensorView<const float, 3>(q_.data(), {1, n, d}),
+                                                 TensorView<const float, 3>(k_.data(), {1, n, d}),
+                                                 TensorView<const float, 3>(v_.data(), {1, n, 2}),
+                                                 setting(n, coordinates_), input.seed, input.stop);
     }
 
     const Square& clean() const { return clean_; }
@@ -200,7 +211,8 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
     void fill_patches(const Options& options) {
       const index_t side = options.crop, n = side * side, width = options.patch, half = width / 2;
       const index_t n_pixels = width * width, d = d_key(options);
-      const double unit = std::sqrt(options.beta / (options.noise * options.noise * static_cast<double>(n_pixels)));
+      const double unit =
+          std::sqrt(options.beta / (options.noise * options.noise * static_cast<double>(n_pixels)));
       const bool own_scale = pair_.attention->traits().own_scale;
       const double query_scale = own_scale ? 1 : std::sqrt(static_cast<double>(d));
       double mean = 0;

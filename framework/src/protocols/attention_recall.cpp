@@ -30,25 +30,28 @@ struct Options {
   std::int64_t rank_context = 1024;
 
   void declare(ParamBinder& p) {
-    p.reals("contexts", contexts, Range::closed(16, 1 << 20), "tokens", "Context lengths, ascending whole numbers.");
+    p.reals("contexts", contexts, Range::closed(16, 1 << 20), "tokens",
+            "Context lengths, ascending whole numbers.");
     p.integer("n_windows", n_windows, Range::closed(1, 1000), "1", "Places of the text that are tried.");
     p.integer("n_targets", n_targets, Range::closed(1, 4096), "1", "Bytes predicted at each place.");
     p.integer("order", order, Range::closed(1, 64), "bytes", "Preceding bytes in an embedding.");
     p.integer("d", d, Range::closed(8, 1024), "1", "Size of keys and queries.");
     p.real("decay", decay, Range::left_open(0, 1), "1", "Weight of a byte relative to the one after it.");
     p.real("gain", gain, Range::greater_than(0), "nats", "Score of a perfect match under softmax.");
-    p.integer("train_length", train_length, Range::at_least(1), "tokens", "Training length told to position encodings.");
+    p.integer("train_length", train_length, Range::at_least(1), "tokens",
+              "Training length told to position encodings.");
     p.integer("rank_context", rank_context, Range::at_least(16), "tokens",
               "Rank of the true source is measured for contexts up to this length.");
   }
   void check() const {
     for (std::size_t i = 0; i < contexts.size(); ++i) {
       if (contexts[i] != std::floor(contexts[i]) || (i > 0 && contexts[i] <= contexts[i - 1]))
-        throw ParamError("parameter 'contexts' must be ascending whole numbers; element " + std::to_string(i + 1) +
-                         " is " + param_text(contexts[i]));
+        throw ParamError("parameter 'contexts' must be ascending whole numbers; element " +
+                         std::to_string(i + 1) + " is " + param_text(contexts[i]));
       if (contexts[i] < static_cast<double>(n_targets))
-        throw ParamError("parameter 'contexts' must not be shorter than n_targets = " + std::to_string(n_targets) +
-                         "; element " + std::to_string(i + 1) + " is " + param_text(contexts[i]));
+        throw ParamError(
+            "parameter 'contexts' must not be shorter than n_targets = " + std::to_string(n_targets) +
+            "; element " + std::to_string(i + 1) + " is " + param_text(contexts[i]));
     }
     if (contexts.empty()) throw ParamError("parameter 'contexts' must name at least one length; got []");
   }
@@ -65,7 +68,8 @@ class ContextEmbedding {
     Rng rng(seed);
     for (index_t c = 0; c < order_; ++c, weight *= options.decay)
       for (index_t i = 0; i < k_bytes * d_; ++i)
-        table_[static_cast<std::size_t>(c * k_bytes * d_ + i)] = static_cast<float>(rng() >> 63 ? weight : -weight);
+        table_[static_cast<std::size_t>(c * k_bytes * d_ + i)] =
+            static_cast<float>(rng() >> 63 ? weight : -weight);
   }
 
   /// Embeds the bytes before `position`; bytes before the text count as zero vectors.
@@ -110,7 +114,9 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.recall"; }
   int version() const override { return 1; }
-  std::string_view summary() const override { return "Training-free induction on real text: is the one key that matters found?"; }
+  std::string_view summary() const override {
+    return "Training-free induction on real text: is the one key that matters found?";
+  }
   std::vector<Role> roles() const override { return {{"attention", ""}, {"position", "none"}}; }
   DatasetKind dataset_kind() const override { return DatasetKind::tokens; }
 
@@ -180,7 +186,8 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
   std::vector<TimedTask> timed_tasks(const CellInput& input) const override {
     const Options options = read(input.options);
     auto pair = std::make_shared<AttentionPair>(make_attention_pair(input));
-    auto task = std::make_shared<Task>(input, options, 0, static_cast<index_t>(options.contexts.back()), *pair);
+    auto task =
+        std::make_shared<Task>(input, options, 0, static_cast<index_t>(options.contexts.back()), *pair);
     return {{"forward_s", [pair, task] {
                Found ignored;
                task->predict(ignored);
@@ -199,12 +206,17 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
   class Task {
    public:
     Task(const CellInput& input, const Options& options, index_t window, index_t n, const AttentionPair& pair)
-        : dataset_(input.dataset), text_(dataset_->bytes("test")), n_(n), n_targets_(options.n_targets), order_(options.order) {
+        : dataset_(input.dataset),
+          text_(dataset_->bytes("test")),
+          n_(n),
+          n_targets_(options.n_targets),
+          order_(options.order) {
       // The end of a window does not depend on n, so every context length predicts the same bytes.
       const index_t longest = static_cast<index_t>(options.contexts.back());
       Rng place(input.seed.derive("window").derive(static_cast<std::uint64_t>(window)));
       const index_t room = static_cast<index_t>(text_.size()) - longest - 1;
-      end_ = longest + static_cast<index_t>(place.below(static_cast<std::uint64_t>(std::max<index_t>(room, 1))));
+      end_ =
+          longest + static_cast<index_t>(place.below(static_cast<std::uint64_t>(std::max<index_t>(room, 1))));
       begin_ = end_ - n;
       // Mechanisms that divide by sqrt(d) get their scale back, so that a perfect match scores `gain` for all.
       const double own = pair.attention->traits().own_scale ? 1 : std::sqrt(static_cast<double>(options.d));
@@ -219,11 +231,13 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
         embedding.embed(text_, begin_ + j, 1, k.row(j));
         v_[static_cast<std::size_t>(j * k_bytes + text_[static_cast<std::size_t>(begin_ + j)])] = 1;
       }
-      for (index_t i = 0; i < n_targets_; ++i) embedding.embed(text_, target(i), options.gain * own, q.row(i));
+      for (index_t i = 0; i < n_targets_; ++i)
+        embedding.embed(text_, target(i), options.gain * own, q.row(i));
       prepared_ = std::make_unique<PreparedCall>(
           pair, TensorView<const float, 3>(q_.data(), {1, n_targets_, options.d}),
-          TensorView<const float, 3>(k_.data(), {1, n, options.d}), TensorView<const float, 3>(v_.data(), {1, n, k_bytes}),
-          setting(options, n), input.seed, input.stop);
+          TensorView<const float, 3>(k_.data(), {1, n, options.d}),
+          TensorView<const float, 3>(v_.data(), {1, n, k_bytes}), setting(options, n), input.seed,
+          input.stop);
     }
 
     void predict(Found& found) const {

@@ -8,9 +8,9 @@
 #include "borel/error.hpp"
 
 // LAPACK, column-major, all arguments by address.
-extern "C" void dgesdd_(const char* job, const int* m, const int* n, double* a, const int* lda, double* s, double* u,
-                        const int* ldu, double* vt, const int* ldvt, double* work, const int* lwork, int* iwork,
-                        int* info);
+extern "C" void dgesdd_(const char* job, const int* m, const int* n, double* a, const int* lda, double* s,
+                        double* u, const int* ldu, double* vt, const int* ldvt, double* work,
+                        const int* lwork, int* iwork, int* info);
 
 namespace borel {
 
@@ -47,12 +47,16 @@ index_t numerical_rank(TensorView<const float, 2> matrix) {
   double wanted = 0;
   int lwork = -1, info = 0;
   const int one = 1;
-  dgesdd_("N", &n, &m, a.data(), &n, s.data(), nullptr, &one, nullptr, &one, &wanted, &lwork, iwork.data(), &info);
+  dgesdd_("N", &n, &m, a.data(), &n, s.data(), nullptr, &one, nullptr, &one, &wanted, &lwork, iwork.data(),
+          &info);
   lwork = static_cast<int>(wanted);
   std::vector<double> work(static_cast<std::size_t>(lwork));
-  dgesdd_("N", &n, &m, a.data(), &n, s.data(), nullptr, &one, nullptr, &one, work.data(), &lwork, iwork.data(), &info);
-  if (info != 0) throw MethodError("numerical rank: the singular value decomposition of a weight matrix did not converge; "
-                                   "look for non-finite weights");
+  dgesdd_("N", &n, &m, a.data(), &n, s.data(), nullptr, &one, nullptr, &one, work.data(), &lwork,
+          iwork.data(), &info);
+  if (info != 0)
+    throw MethodError(
+        "numerical rank: the singular value decomposition of a weight matrix did not converge; "
+        "look for non-finite weights");
   const double threshold = s[0] * std::max(m, n) * static_cast<double>(std::numeric_limits<float>::epsilon());
   return std::count_if(s.begin(), s.end(), [threshold](double value) { return value > threshold; });
 }

@@ -23,15 +23,17 @@ struct Options {
   std::int64_t n_points = 256;
 
   void declare(ParamBinder& p) {
-    p.integer("train_length", train_length, Range::closed(2, 1 << 20), "tokens", "Length a model was trained with.");
+    p.integer("train_length", train_length, Range::closed(2, 1 << 20), "tokens",
+              "Length a model was trained with.");
     p.integer("test_length", test_length, Range::closed(2, 1 << 20), "tokens", "Length it reads now.");
     p.integer("n_vectors", n_vectors, Range::closed(1, 4096), "1", "Query vectors that are averaged.");
-    p.integer("n_points", n_points, Range::closed(16, 4096), "1", "Distances in the curves, evenly spread in log r.");
+    p.integer("n_points", n_points, Range::closed(16, 4096), "1",
+              "Distances in the curves, evenly spread in log r.");
   }
   void check() const {
     if (test_length < train_length)
-      throw ParamError(fmt::format("parameter 'test_length' must be at least train_length = {}; got {}", train_length,
-                                   test_length));
+      throw ParamError(fmt::format("parameter 'test_length' must be at least train_length = {}; got {}",
+                                   train_length, test_length));
   }
 };
 
@@ -44,14 +46,17 @@ class Response {
       double square = 0;
       for (float value : q_[s]) square += static_cast<double>(value) * static_cast<double>(value);
       norm_.push_back(square);
-      if (plan.query_map) plan.query_map->apply(0, query, {q_[s].data(), {1, static_cast<index_t>(q_[s].size())}});
+      if (plan.query_map)
+        plan.query_map->apply(0, query, {q_[s].data(), {1, static_cast<index_t>(q_[s].size())}});
     }
   }
 
   bool sees(index_t j) const { return plan_.sees(query_, j); }
 
   double bias(index_t j) const {
-    return plan_.bias ? static_cast<double>((*plan_.bias)[static_cast<std::size_t>(j - query_ + plan_.bias_zero)]) : 0;
+    return plan_.bias
+               ? static_cast<double>((*plan_.bias)[static_cast<std::size_t>(j - query_ + plan_.bias_zero)])
+               : 0;
   }
 
   const Band* band(index_t j) const {
@@ -87,7 +92,9 @@ class Response {
   }
 
   double score(const Band* b, const std::vector<float>& q, const std::vector<float>& k, index_t j) const {
-    const auto product = [&](std::size_t x, std::size_t y) { return static_cast<double>(q[x]) * static_cast<double>(k[y]); };
+    const auto product = [&](std::size_t x, std::size_t y) {
+      return static_cast<double>(q[x]) * static_cast<double>(k[y]);
+    };
     const bool rotates = b && b->angle;
     const auto n_rot = static_cast<std::size_t>(b ? plan_.n_rot_dims : 0);
     double sum = 0;
@@ -113,7 +120,8 @@ class Response {
 std::vector<index_t> log_spaced(index_t n, index_t n_points) {
   std::vector<index_t> distances;
   for (index_t i = 0; i < n_points; ++i) {
-    const double r = std::expm1(std::log(static_cast<double>(n)) * static_cast<double>(i) / static_cast<double>(n_points - 1));
+    const double r = std::expm1(std::log(static_cast<double>(n)) * static_cast<double>(i) /
+                                static_cast<double>(n_points - 1));
     const auto distance = std::min<index_t>(static_cast<index_t>(std::lround(r)), n - 1);
     if (distances.empty() || distance > distances.back()) distances.push_back(distance);
   }
@@ -124,20 +132,25 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "position.response"; }
   int version() const override { return 1; }
-  std::string_view summary() const override { return "Score as a function of distance, inside and beyond the training length"; }
+  std::string_view summary() const override {
+    return "Score as a function of distance, inside and beyond the training length";
+  }
   std::vector<Role> roles() const override { return {{"position", ""}}; }
   DatasetKind dataset_kind() const override { return DatasetKind::qkv; }
 
   std::vector<MetricInfo> metrics() const override {
     return {
         {"untrained_turns", "", Direction::lower_is_better,
-         "share of (frequency, distance) in the test range whose turn lies outside the arc seen in training", true},
+         "share of (frequency, distance) in the test range whose turn lies outside the arc seen in training",
+         true},
         {"resolution_near", "", Direction::higher_is_better,
          "mean |response(r + 1) - response(r)| over the first eighth of the training length", false},
         {"resolution_far", "", Direction::higher_is_better,
          "the same over the last eighth of the test length: can distant places still be told apart?", false},
-        {"visible", "", Direction::higher_is_better, "share of the test range that the last query sees", false},
-        {"bias_range", "nats", Direction::none, "largest minus smallest bias over the visible test range", false},
+        {"visible", "", Direction::higher_is_better, "share of the test range that the last query sees",
+         false},
+        {"bias_range", "nats", Direction::none, "largest minus smallest bias over the visible test range",
+         false},
     };
   }
 
@@ -163,12 +176,13 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     CellResult result;
     result.metrics.push_back(
         {"untrained_turns", "", untrained_share(plan, response, options), Direction::lower_is_better});
-    result.metrics.push_back({"resolution_near", "", resolution(response, options, 0, options.train_length / 8),
+    result.metrics.push_back({"resolution_near", "",
+                              resolution(response, options, 0, options.train_length / 8),
                               Direction::higher_is_better});
-    result.metrics.push_back(
-        {"resolution_far", "",
-         resolution(response, options, options.test_length - options.test_length / 8, options.test_length - 1),
-         Direction::higher_is_better});
+    result.metrics.push_back({"resolution_far", "",
+                              resolution(response, options, options.test_length - options.test_length / 8,
+                                         options.test_length - 1),
+                              Direction::higher_is_better});
 
     Curve score{"response", "distance r [tokens]", "score / |q|^2", true, false, {}, {}};
     Curve bias{"bias", "distance r [tokens]", "bias [nats]", true, false, {}, {}};
@@ -190,7 +204,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
       highest = n_visible == 0 ? b : std::max(highest, b);
       ++n_visible;
     }
-    result.metrics.push_back({"visible", "", static_cast<double>(n_visible) / static_cast<double>(options.test_length),
+    result.metrics.push_back({"visible", "",
+                              static_cast<double>(n_visible) / static_cast<double>(options.test_length),
                               Direction::higher_is_better});
     result.metrics.push_back({"bias_range", "nats", highest - lowest, Direction::none});
     result.curves.push_back(std::move(score));
@@ -223,12 +238,14 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     Rng rng(input.seed.derive("vectors"));
     std::vector<std::vector<float>> vectors;
     for (index_t s = 0; s < options.n_vectors; ++s) {
-      const auto row = rng.below(static_cast<std::uint64_t>(shape[0] * shape[1])) * static_cast<std::uint64_t>(shape[2]);
+      const auto row =
+          rng.below(static_cast<std::uint64_t>(shape[0] * shape[1])) * static_cast<std::uint64_t>(shape[2]);
       const std::span<const float> values = q.subspan(row, static_cast<std::size_t>(shape[2]));
       if (std::ranges::any_of(values, [](float value) { return value != 0; }))
         vectors.emplace_back(values.begin(), values.end());
     }
-    if (vectors.empty()) throw MethodError("position.response: the chosen rows of q in the dataset are all zero");
+    if (vectors.empty())
+      throw MethodError("position.response: the chosen rows of q in the dataset are all zero");
     return vectors;
   }
 
@@ -265,7 +282,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
   static std::vector<double> trained_arc(const PositionPlan& plan, const Options& options) {
     std::vector<double> arc;
     for (index_t m = 0; m < plan.n_rot_dims / 2; ++m) {
-      const double theta = std::pow(1e4, -2.0 * static_cast<double>(m) / static_cast<double>(plan.n_rot_dims));
+      const double theta =
+          std::pow(1e4, -2.0 * static_cast<double>(m) / static_cast<double>(plan.n_rot_dims));
       const double turned = theta * static_cast<double>(options.train_length - 1);
       arc.push_back(turned >= 2 * std::numbers::pi ? std::numeric_limits<double>::infinity() : turned);
     }

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "borel/params.hpp"
 #include "borel/parallel.hpp"
+#include "borel/params.hpp"
 #include "borel/registry.hpp"
 #include "borel/rng.hpp"
 #include "dataset/dataset.hpp"
@@ -29,22 +29,22 @@ struct CellInput {
   std::vector<MethodSpec> methods;  ///< one per role
   MethodSpec options;               ///< the protocol's own parameters, as a spec `<protocol id>{...}`
   std::int64_t repetition = 0;
-  Seed seed;                        ///< derived from (protocol, dataset, options, repetition): paired across methods
+  Seed seed;  ///< derived from (protocol, dataset, options, repetition): paired across methods
   StopToken stop;
 };
 
 /// Timed tasks of one cell: prepared once, then run alone and interleaved with those of other cells.
 struct TimedTask {
-  std::string name;               ///< metric name, e.g. "fit_s"
-  std::function<void()> work;     ///< one measured execution
+  std::string name;            ///< metric name, e.g. "fit_s"
+  std::function<void()> work;  ///< one measured execution
 };
 
 /// Threads: run() is called for many cells at once; inside, parallelism only through borel::parallel_for.
 class Protocol {
  public:
   virtual ~Protocol() = default;
-  virtual std::string_view id() const = 0;       ///< "density.fit"
-  virtual int version() const = 0;               ///< part of every cell id; raise it when numbers change
+  virtual std::string_view id() const = 0;  ///< "density.fit"
+  virtual int version() const = 0;          ///< part of every cell id; raise it when numbers change
   virtual std::string_view summary() const = 0;
   virtual std::vector<Role> roles() const = 0;
   virtual DatasetKind dataset_kind() const = 0;

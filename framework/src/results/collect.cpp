@@ -26,8 +26,8 @@ Facts joined(const std::vector<Facts>& runs) {
   Facts out;
   for (const Facts& run : runs)
     for (const auto& [name, value] : run) {
-      const auto known =
-          std::find_if(out.begin(), out.end(), [&wanted = name](const auto& fact) { return fact.first == wanted; });
+      const auto known = std::find_if(out.begin(), out.end(),
+                                      [&wanted = name](const auto& fact) { return fact.first == wanted; });
       if (known == out.end())
         out.emplace_back(name, value);
       else if (!lists(known->second, value))

@@ -1,8 +1,7 @@
 // Results as CSV: RFC 4180, UTF-8, one header line, numbers that read back to the same bits.
 //
 //   <protocol>.csv   one row per cell: what it was, how it ended, its metrics. Holds no times: equal studies
-//   give equal
-//                    files, whatever the machine, the number of threads or the shards
+//                    give equal files, whatever the machine, the number of threads or the shards
 //   cells.csv        one row per cell of all protocols, with outcome, reason and wall-clock seconds
 //   curves.csv       one row per point: cell, curve, x, y
 //   timings.csv      one row per measurement: cell, task, round, seconds

@@ -12,13 +12,13 @@ namespace borel {
 
 struct MethodUse {
   std::string family, id;
-  std::string spec;         ///< canonical, with all used parameters
-  std::string label;        ///< short name for figures: given parameters only, unique within the run
+  std::string spec;   ///< canonical, with all used parameters
+  std::string label;  ///< short name for figures: given parameters only, unique within the run
   std::string plugin_file, plugin_sha256;
 };
 
 struct CellRecord {
-  std::string cell_id;      ///< 32 hex digits
+  std::string cell_id;            ///< 32 hex digits
   std::string protocol, options;  ///< id and canonical options
   std::string dataset, dataset_digest;
   std::vector<MethodUse> methods;  ///< one per role
@@ -34,8 +34,9 @@ struct CellRecord {
 
 struct RunResults {
   std::string title, description, study_file, study_text, study_digest;
-  std::vector<std::pair<std::string, std::string>> provenance;  ///< host, cpu, compiler, versions, git, times, threads
-  std::vector<CellRecord> cells;                                 ///< sorted by (protocol, options, dataset, label, repetition)
+  std::vector<std::pair<std::string, std::string>>
+      provenance;                 ///< host, cpu, compiler, versions, git, times, threads
+  std::vector<CellRecord> cells;  ///< sorted by (protocol, options, dataset, label, repetition)
 };
 
 }  // namespace borel

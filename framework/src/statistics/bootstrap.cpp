@@ -17,8 +17,8 @@ double quantile_of_sorted(std::span<const double> ascending, double share) {
   return part == 0 ? ascending[low] : ascending[low] + part * (ascending[high] - ascending[low]);
 }
 
-ConfidenceInterval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata, double level,
-                        Seed seed, int n_resamples) {
+ConfidenceInterval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata,
+                                  double level, Seed seed, int n_resamples) {
   assert(values.size() == strata.size());
   struct Stratum {
     std::size_t begin, end;

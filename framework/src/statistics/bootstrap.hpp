@@ -23,11 +23,12 @@ struct ConfidenceInterval {
 /// stratum; equal ones stand together), level in (0, 1). Unknown interval when no stratum has two values.
 /// O(n_resamples n). Deterministic in (values, strata, seed). Accuracy: covers a normal mean within 0.025 of
 /// `level` for n >= 10.
-ConfidenceInterval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata, double level,
-                        Seed seed, int n_resamples = 2000);
+ConfidenceInterval bootstrap_mean(std::span<const double> values, std::span<const std::int64_t> strata,
+                                  double level, Seed seed, int n_resamples = 2000);
 
 /// One stratum.
-ConfidenceInterval bootstrap_mean(std::span<const double> values, double level, Seed seed, int n_resamples = 2000);
+ConfidenceInterval bootstrap_mean(std::span<const double> values, double level, Seed seed,
+                                  int n_resamples = 2000);
 
 /// Linear interpolation between order statistics (R type 7). @pre ascending, not empty, 0 <= share <= 1
 double quantile_of_sorted(std::span<const double> ascending, double share);

@@ -42,8 +42,8 @@ std::optional<double> metric_value(const CellRecord* cell, std::string_view metr
 struct ValueSummary {
   std::vector<double> values;  ///< of the cells that gave one, in the order of repetitions
   double mean = std::numeric_limits<double>::quiet_NaN();
-  ConfidenceInterval interval;         ///< 95 % bootstrap interval of the mean
-  std::int64_t n_cells = 0;  ///< cells that exist; n_cells - values.size() gave no value
+  ConfidenceInterval interval;  ///< 95 % bootstrap interval of the mean
+  std::int64_t n_cells = 0;     ///< cells that exist; n_cells - values.size() gave no value
 };
 ValueSummary summarise(const ComparisonGroup& group, std::size_t entry, std::size_t dataset,
                        std::string_view metric);
@@ -51,7 +51,7 @@ ValueSummary summarise(const ComparisonGroup& group, std::size_t entry, std::siz
 struct Standing {
   std::size_t entry = 0;
   double average_rank = 0;
-  ConfidenceInterval rank_interval;            ///< 95 %, bootstrap over blocks
+  ConfidenceInterval rank_interval;  ///< 95 %, bootstrap over blocks
   double share_best = 0;             ///< share of blocks in which it is best or ties for best
   std::int64_t n_without_value = 0;  ///< failed, skipped, timed out, crashed or NaN: ranked worst
 };

@@ -57,8 +57,8 @@ std::vector<MethodSpec> expand_grid(const MethodSpec& spec, std::span<const Para
   for (const auto& [name, text] : spec.params) {
     const std::string_view value = trimmed(text);
     if (!is_list(value)) continue;
-    const auto info =
-        std::find_if(params.begin(), params.end(), [&wanted = name](const ParamInfo& p) { return p.name == wanted; });
+    const auto info = std::find_if(params.begin(), params.end(),
+                                   [&wanted = name](const ParamInfo& p) { return p.name == wanted; });
     if (info == params.end()) continue;
     const std::vector<std::string> elements = list_elements(value);
     const bool of_lists = !elements.empty() && is_list(elements.front());
