@@ -44,7 +44,7 @@ void print_plan(Session& session, const Request& request) {
     ++states[state];
     if (!request.json) {
       fmt::print("{}  {:<8}  {}  {} on {}  repetition {}\n", record.cell_id, state, record.protocol,
-                 record.label(), record.dataset, record.repetition);
+                 record.label, record.dataset, record.repetition);
       continue;
     }
     nlohmann::ordered_json specs = nlohmann::ordered_json::array();
@@ -55,7 +55,7 @@ void print_plan(Session& session, const Request& request) {
                     {"options", record.options},
                     {"dataset", record.dataset},
                     {"dataset_digest", record.dataset_digest},
-                    {"label", record.label()},
+                    {"label", record.label},
                     {"methods", specs},
                     {"repetition", record.repetition},
                     {"seed", record.seed}});

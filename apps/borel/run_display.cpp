@@ -26,7 +26,7 @@ std::string clock_text(double seconds) {
 }
 
 std::string cell_text(const CellRecord& cell) {
-  return fmt::format("{} {} on {} #{}", cell.protocol, cell.label(), cell.dataset, cell.repetition);
+  return fmt::format("{} {} on {} #{}", cell.protocol, cell.label, cell.dataset, cell.repetition);
 }
 
 /// Lines for people; on a terminal with a bar below them.
@@ -182,7 +182,7 @@ class JsonDisplay : public RunListener {
     emit({{"event", "cell_finished"},
           {"id", cell.cell_id},
           {"protocol", cell.protocol},
-          {"label", cell.label()},
+          {"label", cell.label},
           {"dataset", cell.dataset},
           {"repetition", cell.repetition},
           {"outcome", to_string(cell.result.outcome)},

@@ -110,7 +110,7 @@ std::string summary_tables(const RunResults& results, std::span<const Protocol* 
       if (cell.protocol != protocol->id()) continue;
       repetitions = std::max(repetitions, cell.repetition + 1);
       datasets[cell.options].insert(cell.dataset);
-      Group& group = by_options[cell.options][cell.label()][cell.dataset];
+      Group& group = by_options[cell.options][cell.label][cell.dataset];
       ++group.n_cells;
       group.n_good += cell.result.outcome == CellOutcome::ok;
       group.n_skipped += cell.result.outcome == CellOutcome::skipped;

@@ -80,7 +80,7 @@ void print_today(Session& session, const Planned& planned, const RunFolder& fold
         return;
       }
       if (cell.record.protocol == record.protocol && cell.record.dataset == record.dataset &&
-          cell.record.repetition == record.repetition && cell.record.label() == record.label() &&
+          cell.record.repetition == record.repetition && cell.record.label == record.label &&
           (!same_place || cell.record.options == record.options))
         same_place = &cell;
     }
@@ -103,7 +103,7 @@ void explain(Session& session, const Request& request) {
   const Planned& planned = find_cell(journal, request.cell, request.run);
   const CellRecord& record = planned.first;
   fmt::print("cell         {}\n", record.cell_id);
-  fmt::print("what         {} {} on {}, repetition {}\n", record.protocol, record.label(), record.dataset,
+  fmt::print("what         {} {} on {}, repetition {}\n", record.protocol, record.label, record.dataset,
              record.repetition);
   print_state(record, journal);
   fmt::print("made from    (a change of any of these gives another cell, which runs anew)\n");

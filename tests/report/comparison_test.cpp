@@ -22,7 +22,7 @@ CellRecord cell(std::string method, std::string dataset, std::int64_t repetition
   record.repetition = repetition;
   MethodUse use;
   use.family = "density";
-  use.label = std::move(method);
+  use.label = record.label = std::move(method);
   record.methods = {use};
   record.result.metrics = {{"loss", "nats", loss, Direction::lower_is_better},
                            {"score", "", -loss, Direction::higher_is_better}};
@@ -81,10 +81,10 @@ TEST(Comparison, CellsWithoutAValueShareTheWorstRankAndAreNeverDropped) {
        {CellOutcome::failed, CellOutcome::timeout, CellOutcome::crashed, CellOutcome::skipped}) {
     RunResults results = ordered_study(2);
     for (CellRecord& record : results.cells)
-      if (record.label() == "a" && record.dataset == "data1")
+      if (record.label == "a" && record.dataset == "data1")
         record = failed("a", "data1", record.repetition, outcome);
     for (CellRecord& record : results.cells)
-      if (record.label() == "b" && record.dataset == "data1" && record.repetition == 0)
+      if (record.label == "b" && record.dataset == "data1" && record.repetition == 0)
         record.result.metrics[0].value = std::nan("");
     const auto groups = comparison_groups(results);
     const Comparison comparison = compare_entries(groups[0], k_loss);

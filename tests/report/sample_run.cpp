@@ -38,6 +38,7 @@ void add_cells(RunResults& run, const std::string& protocol, const std::string& 
         cell.repetition = r;
         cell.dataset_digest = fmt::format("{:016x}", Seed{3}.derive(datasets[d]).value);
         cell.methods = {use(family, methods[m])};
+        cell.label = methods[m];
         if (family == "attention") cell.methods.push_back(use("position", "rope"));
         const Seed seed = Seed{5}
                               .derive(protocol)
@@ -162,8 +163,8 @@ RunResults sample_run() {
              "lagrangian_newton", "wild"},
             {"markowitz", "npmle_galaxies"}, optimise);
   std::sort(run.cells.begin(), run.cells.end(), [](const CellRecord& a, const CellRecord& b) {
-    return std::tuple(a.protocol, a.options, a.dataset, a.label(), a.repetition) <
-           std::tuple(b.protocol, b.options, b.dataset, b.label(), b.repetition);
+    return std::tuple(a.protocol, a.options, a.dataset, a.label, a.repetition) <
+           std::tuple(b.protocol, b.options, b.dataset, b.label, b.repetition);
   });
   return run;
 }

@@ -67,7 +67,7 @@ protocol = "test.guess"
   EXPECT_EQ(one.digest, same.digest);
   for (std::size_t i = 0; i < one.cells.size(); ++i) {
     EXPECT_EQ(one.cells[i].record.seed, same.cells[i].record.seed);
-    EXPECT_EQ(one.cells[i].record.label(), same.cells[i].record.label());
+    EXPECT_EQ(one.cells[i].record.label, same.cells[i].record.label);
   }
 }
 
@@ -86,7 +86,7 @@ methods = "shifted"
 scalers = ["times", "times{factor=1}"]
 )");
   ASSERT_EQ(plan.cells.size(), 1U);
-  EXPECT_EQ(plan.cells[0].record.label(), "shifted");
+  EXPECT_EQ(plan.cells[0].record.label, "shifted");
 }
 
 TEST(StudyPlan, LabelsNameGivenParametersAndOtherRolesThatVary) {
@@ -100,7 +100,7 @@ methods = ["shifted", "shifted{shift=2}"]
 scalers = ["times", "times{factor=3}"]
 )");
   std::set<std::string> labels;
-  for (const PlannedCell& cell : plan.cells) labels.insert(cell.record.label());
+  for (const PlannedCell& cell : plan.cells) labels.insert(cell.record.label);
   EXPECT_THAT(labels, testing::ElementsAre("shifted + times", "shifted + times{factor=3}",
                                            "shifted{shift=2} + times", "shifted{shift=2} + times{factor=3}"));
 }

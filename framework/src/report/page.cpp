@@ -21,7 +21,7 @@ constexpr std::size_t k_max_listed_cells = 2000;
 std::string methods_text(const CellRecord& cell) {
   std::string text;
   for (std::size_t role = 0; role < cell.methods.size(); ++role)
-    if (!cell.label_names(role)) text += (role == 0 ? "" : " + ") + cell.methods[role].label;
+    text += (role == 0 ? "" : " + ") + cell.methods[role].label;
   return text;
 }
 

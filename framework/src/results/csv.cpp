@@ -65,7 +65,7 @@ std::string protocol_table(const std::vector<const CellRecord*>& cells) {
     table.add(cell->cell_id);
     table.add(field(cell->dataset));
     table.add(field(cell->options));
-    table.add(field(cell->label()));
+    table.add(field(cell->label));
     for (const MethodUse& use : cell->methods) table.add(field(use.spec));
     table.add(field(cell->repetition));
     table.add(field(cell->seed));
@@ -99,15 +99,15 @@ void write_csv(const RunResults& results, const std::filesystem::path& folder) {
               string_view("task"), string_view("round"), string_view("seconds"));
   for (const CellRecord& cell : results.cells) {
     by_protocol[cell.protocol].push_back(&cell);
-    cells.row(cell.cell_id, cell.protocol, cell.dataset, cell.label(), cell.repetition,
+    cells.row(cell.cell_id, cell.protocol, cell.dataset, cell.label, cell.repetition,
               to_string(cell.result.outcome), cell.result.reason, cell.result.wall_s);
     for (const Curve& curve : cell.result.curves)
       for (std::size_t i = 0; i < curve.x.size(); ++i)
-        curves.row(cell.cell_id, cell.protocol, cell.dataset, cell.label(), cell.repetition, curve.name,
+        curves.row(cell.cell_id, cell.protocol, cell.dataset, cell.label, cell.repetition, curve.name,
                    curve.x[i], curve.y[i]);
     for (const Timing& timing : cell.result.timings)
       for (std::size_t i = 0; i < timing.seconds.size(); ++i)
-        timings.row(cell.cell_id, cell.protocol, cell.dataset, cell.label(), timing.name,
+        timings.row(cell.cell_id, cell.protocol, cell.dataset, cell.label, timing.name,
                     static_cast<std::int64_t>(i), timing.seconds[i]);
   }
   for (const auto& [protocol, members] : by_protocol)

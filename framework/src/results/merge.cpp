@@ -102,7 +102,7 @@ class Merge {
               fmt::format("{} {} on {} repetition {}: {} has cell {}, {} has cell {} (another plugin file, "
                           "dataset content, "
                           "protocol version or study seed; see: borel why <cell> --run <run>)",
-                          record.protocol, record.label(), record.dataset, record.repetition,
+                          record.protocol, record.label, record.dataset, record.repetition,
                           place->second.second.string(), place->second.first.substr(0, 8),
                           source.folder.string(), record.cell_id.substr(0, 8)));
       }
@@ -117,7 +117,7 @@ class Merge {
     if (kept_good && good && content(kept.cell.result) != content(cell.result)) {
       conflicts_.push_back(
           fmt::format("cell {} ({} {} on {} repetition {}) has different results in {} and {}",
-                      record.cell_id.substr(0, 8), record.protocol, record.label(), record.dataset,
+                      record.cell_id.substr(0, 8), record.protocol, record.label, record.dataset,
                       record.repetition, kept.from.string(), from.string()));
       return;
     }

@@ -55,7 +55,7 @@ void write_cells(h5::Writer& out, const std::vector<CellRecord>& cells) {
   column(out, "cells/options", cells, [](const Row& c) { return c.options; });
   column(out, "cells/dataset", cells, [](const Row& c) { return c.dataset; });
   column(out, "cells/dataset_digest", cells, [](const Row& c) { return c.dataset_digest; });
-  column(out, "cells/label", cells, [](const Row& c) { return c.label(); });
+  column(out, "cells/label", cells, [](const Row& c) { return c.label; });
   column(out, "cells/specs", cells, specs_json);
   column(out, "cells/repetition", cells, [](const Row& c) { return c.repetition; });
   column(out, "cells/seed", cells, [](const Row& c) { return std::to_string(c.seed); });

@@ -22,14 +22,12 @@ struct CellRecord {
   std::string protocol, options;  ///< id and canonical options
   std::string dataset, dataset_digest;
   std::vector<MethodUse> methods;  ///< one per role
+  /// What tables call it: the compared method's label, and those of the other roles that vary in the run's cells
+  /// of this protocol: "softmax + rope".
+  std::string label;
   std::int64_t repetition = 0;
   std::uint64_t seed = 0;
   CellResult result;
-  const std::string& label() const { return methods.front().label; }
-  /// The plan lets the compared method's label name the other roles where they vary: "softmax + rope".
-  bool label_names(std::size_t role) const {
-    return role > 0 && label().find(" + " + methods[role].label) != std::string::npos;
-  }
 };
 
 struct RunResults {

@@ -71,7 +71,7 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
   const auto entry_label = [&](const CellRecord& cell) {
     std::vector<std::string> labels;
     for (std::size_t role = 0; role < n_roles; ++role)
-      if (varies[role] && !cell.label_names(role)) labels.push_back(cell.methods[role].label);
+      if (varies[role]) labels.push_back(cell.methods[role].label);
     return join(labels, " + ");
   };
   std::map<std::string, const CellRecord*> entries;

@@ -176,7 +176,7 @@ class Run {
                            {"timings", to_json(timing.timings)}};
             if (!timing.problem.empty()) {
               record["problem"] = timing.problem;
-              listener_.warning(fmt::format("{} on {} was not timed: {}", timing.cell->record.label(),
+              listener_.warning(fmt::format("{} on {} was not timed: {}", timing.cell->record.label,
                                             timing.cell->record.dataset, timing.problem));
             }
             journal.append(record);

@@ -248,7 +248,7 @@ class Planner {
     if (!is_new && record.dataset < place->second.record.dataset) place->second = std::move(cell);
   }
 
-  /// The compared method's label tells cells apart: it names the other roles wherever they vary.
+  /// A cell's label tells cells apart: it names the other roles wherever they vary.
   void set_labels(Plan& plan) const {
     std::map<std::pair<std::string, std::size_t>, std::set<std::string>> used;
     for (PlannedCell& cell : plan.cells)
@@ -257,10 +257,12 @@ class Planner {
         use.label = labels_.at(use.spec);
         used[{cell.record.protocol, role}].insert(use.spec);
       }
-    for (PlannedCell& cell : plan.cells)
+    for (PlannedCell& cell : plan.cells) {
+      cell.record.label = cell.record.methods.front().label;
       for (std::size_t role = 1; role < cell.record.methods.size(); ++role)
         if (used.at({cell.record.protocol, role}).size() > 1)
-          cell.record.methods.front().label += " + " + cell.record.methods[role].label;
+          cell.record.label += " + " + cell.record.methods[role].label;
+    }
   }
 
   const Study& study_;
@@ -283,8 +285,8 @@ std::function<std::string(const std::string&)> plugin_file_digests() {
 }
 
 bool comes_before(const CellRecord& a, const CellRecord& b) {
-  return std::tie(a.protocol, a.options, a.dataset, a.methods.front().label, a.repetition, a.cell_id) <
-         std::tie(b.protocol, b.options, b.dataset, b.methods.front().label, b.repetition, b.cell_id);
+  return std::tie(a.protocol, a.options, a.dataset, a.label, a.repetition, a.cell_id) <
+         std::tie(b.protocol, b.options, b.dataset, b.label, b.repetition, b.cell_id);
 }
 
 }  // namespace borel

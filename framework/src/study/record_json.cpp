@@ -119,6 +119,7 @@ json to_json(const CellRecord& record) {
           {"dataset", record.dataset},
           {"dataset_digest", record.dataset_digest},
           {"methods", std::move(methods)},
+          {"label", record.label},
           {"repetition", record.repetition},
           {"seed", record.seed}};
 }
@@ -135,6 +136,7 @@ CellRecord cell_record_from(const json& in) {
                               item.at("spec").get<std::string>(), item.at("label").get<std::string>(),
                               item.at("plugin_file").get<std::string>(),
                               item.at("plugin_sha256").get<std::string>()});
+  record.label = in.at("label").get<std::string>();
   record.repetition = in.at("repetition").get<std::int64_t>();
   record.seed = in.at("seed").get<std::uint64_t>();
   return record;
