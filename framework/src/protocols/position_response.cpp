@@ -1,7 +1,8 @@
 // position.response: what an encoding does to a score as a function of distance, far beyond the training length.
 //
 // One query at the end of the test context, keys at distance r = 0 .. test_length - 1 with the same content as the query
-// (real rows of the dataset). The response is score / |q|^2, before the bias; the bias is a curve of its own. A rotation is
+// (real rows of the dataset). The response is score / |q|^2, before the bias, averaged between the points of a curve; the bias
+// is a curve of its own. A rotation is
 // judged by what training with plain rotation could have seen: pair m turned through 0 .. theta_m (train_length - 1) then.
 #include <fmt/format.h>
 
@@ -16,11 +17,13 @@
 namespace borel {
 namespace {
 
+constexpr index_t k_mean_of = 24;  // distances averaged for one point of a curve, at most about
+
 struct Options {
   std::int64_t train_length = 512;
   std::int64_t test_length = 4096;
   std::int64_t n_vectors = 16;
-  std::int64_t n_points = 256;
+  std::int64_t n_points = 128;
   std::int64_t layer = 0;
   std::int64_t n_layers = 1;
 
@@ -195,13 +198,25 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
 
     Curve score{"response", "distance r [tokens]", "score / |q|^2", true, false, {}, {}};
     Curve bias{"bias", "distance r [tokens]", "bias [nats]", true, false, {}, {}};
-    for (index_t r : log_spaced(options.test_length, options.n_points)) {
-      const index_t j = options.test_length - 1 - r;
-      if (!response.sees(j)) continue;
-      score.x.push_back(static_cast<double>(r + 1));
-      score.y.push_back(response.at(j));
-      bias.x.push_back(static_cast<double>(r + 1));
-      bias.y.push_back(response.bias(j));
+    const std::vector<index_t> distances = log_spaced(options.test_length, options.n_points);
+    for (std::size_t p = 0; p < distances.size(); ++p) {
+      // The mean up to the next point: single distances would show the fastest frequencies at random phases.
+      const index_t end = p + 1 < distances.size() ? distances[p + 1] : distances[p] + 1;
+      const index_t stride = std::max<index_t>(1, (end - distances[p]) / k_mean_of);
+      double sum = 0, bias_sum = 0;
+      index_t n = 0;
+      for (index_t r = distances[p]; r < end; r += stride) {
+        const index_t j = options.test_length - 1 - r;
+        if (!response.sees(j)) continue;
+        sum += response.at(j);
+        bias_sum += response.bias(j);
+        ++n;
+      }
+      if (n == 0) continue;
+      score.x.push_back(static_cast<double>(distances[p] + 1));
+      score.y.push_back(sum / static_cast<double>(n));
+      bias.x.push_back(score.x.back());
+      bias.y.push_back(bias_sum / static_cast<double>(n));
     }
     score.x_label = bias.x_label = "distance r + 1 [tokens]";
     double lowest = 0, highest = 0;
