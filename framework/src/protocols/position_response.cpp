@@ -1,14 +1,15 @@
 // position.response: what an encoding does to a score as a function of distance, far beyond the training length.
 //
 // One query at the end of the test context, keys at distance r = 0 .. test_length - 1 with the same content as the query
-// (real rows of the dataset). The response is score / |q|^2, before the bias, averaged between the points of a curve; the bias
-// is a curve of its own. A rotation is
-// judged by what training with plain rotation could have seen: pair m turned through 0 .. theta_m (train_length - 1) then.
+// (real rows of the dataset). The response is score / |q|^2, before the bias; the bias is a curve of its own; a point of a curve
+// is the mean over distances within 15 %. A rotation is judged by what training with plain rotation could have seen: pair m
+// turned through 0 .. theta_m (train_length - 1) then.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "protocols/attention_call.hpp"
 #include "protocols/options.hpp"
@@ -17,7 +18,8 @@
 namespace borel {
 namespace {
 
-constexpr index_t k_mean_of = 24;  // distances averaged for one point of a curve, at most about
+constexpr index_t k_mean_of = 24;  // distances averaged for one point of a curve, at most about twice as many
+constexpr double k_mean_within = 0.15;  // and how far they are from it, relative
 
 struct Options {
   std::int64_t train_length = 512;
@@ -138,6 +140,12 @@ std::vector<index_t> log_spaced(index_t n, index_t n_points) {
   return distances;
 }
 
+/// Distances whose mean stands for r in a curve: single ones would show the fastest frequencies at random phases.
+std::pair<index_t, index_t> neighbourhood(index_t r, index_t n) {
+  const auto reach = static_cast<index_t>(k_mean_within * static_cast<double>(r));
+  return {r - reach, std::min(r + reach, n - 1)};
+}
+
 class PositionResponse final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "position.response"; }
@@ -198,22 +206,20 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
 
     Curve score{"response", "distance r [tokens]", "score / |q|^2", true, false, {}, {}};
     Curve bias{"bias", "distance r [tokens]", "bias [nats]", true, false, {}, {}};
-    const std::vector<index_t> distances = log_spaced(options.test_length, options.n_points);
-    for (std::size_t p = 0; p < distances.size(); ++p) {
-      // The mean up to the next point: single distances would show the fastest frequencies at random phases.
-      const index_t end = p + 1 < distances.size() ? distances[p + 1] : distances[p] + 1;
-      const index_t stride = std::max<index_t>(1, (end - distances[p]) / k_mean_of);
+    for (index_t r : log_spaced(options.test_length, options.n_points)) {
+      const auto [first, last] = neighbourhood(r, options.test_length);
+      const index_t stride = std::max<index_t>(1, (last - first) / k_mean_of);
       double sum = 0, bias_sum = 0;
       index_t n = 0;
-      for (index_t r = distances[p]; r < end; r += stride) {
-        const index_t j = options.test_length - 1 - r;
+      for (index_t near = first; near <= last; near += stride) {
+        const index_t j = options.test_length - 1 - near;
         if (!response.sees(j)) continue;
         sum += response.at(j);
         bias_sum += response.bias(j);
         ++n;
       }
-      if (n == 0) continue;
-      score.x.push_back(static_cast<double>(distances[p] + 1));
+      if (n == 0 || !response.sees(options.test_length - 1 - r)) continue;
+      score.x.push_back(static_cast<double>(r + 1));
       score.y.push_back(sum / static_cast<double>(n));
       bias.x.push_back(score.x.back());
       bias.y.push_back(bias_sum / static_cast<double>(n));
