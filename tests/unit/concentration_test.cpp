@@ -103,6 +103,39 @@ TEST(ConcentrationTruth, IsTheClosedFormsOfTheArticle) {
       concentration_truth(parse_method_spec("linear{feature=softmax_dim}", "attention"), keys, q, 0));
 }
 
+TEST(ConcentrationTruth, KnowsThresholds) {
+  const std::vector<double> mean{0.4, 0};
+  const std::vector<float> q{0.6F, 0.8F};  // of length 1
+  const auto of = [&](const char* spec, double sigma, index_t n) {
+    return concentration_truth(parse_method_spec(spec, "attention"), {sigma, mean, n}, q, 0).value().sparsity;
+  };
+  const double scale = 1 / std::sqrt(2.0), beta = scale * static_cast<double>(q[0]) * 0.4, gamma = scale,
+               ratio = beta / gamma;
+  const double cdf = 0.5 * std::erfc(-ratio / std::numbers::sqrt2),
+               pdf = std::exp(-0.5 * ratio * ratio) / std::sqrt(2 * std::numbers::pi);
+  EXPECT_LE(std::abs(of("relu{alpha=1}", 1, 100) -
+                     (beta * cdf + gamma * pdf) /
+                         std::sqrt((beta * beta + gamma * gamma) * cdf + beta * gamma * pdf)),
+            1e-6);
+  // Half of the keys, mean 0: e^(g^2/2) Phi(g) / sqrt(e^(2 g^2) Phi(2 g)), whatever beta is.
+  const auto phi = [](double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); };
+  const double half =
+      std::exp(gamma * gamma / 2) * phi(gamma) / std::sqrt(std::exp(2 * gamma * gamma) * phi(2 * gamma));
+  EXPECT_LE(std::abs(of("topk{k=50}", 1, 100) - half),
+            2e-3);  // the threshold lies between two points of the integral
+  EXPECT_LE(std::abs(of("topk{k=100}", 1, 100) - std::exp(-gamma * gamma / 2)), 1e-7);
+  // Scores that hardly differ: every key is in the support, weight = 1 / n + x - mean.
+  const double spread = 1e-3 * scale, n = 20;
+  EXPECT_LE(std::abs(of("sparsemax{scale=0}", 1e-3, 20) - 1 / std::sqrt(1 + n * n * spread * spread)), 1e-7);
+  // Between the two in concentration, as alpha is between 1 and 2.
+  const double soft = of("softmax{scale=0, softcap=0, log_n=none}", 1, 1000),
+               ent = of("entmax15{scale=0}", 1, 1000), sparse = of("sparsemax{scale=0}", 1, 1000);
+  EXPECT_LT(ent, soft);
+  EXPECT_LT(sparse, ent);
+  // With b = -ln n, a sigmoid is nearly an exponential.
+  EXPECT_LE(std::abs(of("sigmoid{length=0}", 1, 100000) / soft - 1), 1e-4);
+}
+
 TEST(ConcentrationTruth, KnowsHowMuchARowScatters) {
   const std::vector<double> mean{0.3, 0};
   const std::vector<float> q{0.5F,

@@ -12,6 +12,11 @@ namespace {
 
 using Map = std::function<double(double)>;
 
+double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::numbers::sqrt2); }
+double normal_pdf(double z) {
+  return std::exp(-0.5 * z * z) * std::numbers::inv_sqrtpi / std::numbers::sqrt2;
+}
+
 /// E|a|^p, p = 1 .. 4.
 struct Moments {
   double first = 0, second = 0, third = 0, fourth = 0;
@@ -54,14 +59,54 @@ std::string choice(const MethodSpec& spec, const std::string& name) {
   return found == spec.params.end() ? std::string() : found->second;
 }
 
-/// The weight as a function of the score, up to a factor that the whole row shares.
-Map score_map(const MethodSpec& spec) {
+/// The threshold t in (low, high) at which a decreasing function is `level`.
+double threshold(const Map& decreasing, double level, double low, double high) {
+  for (int step = 0; step < 100; ++step) {
+    const double middle = 0.5 * (low + high);
+    (decreasing(middle) > level ? low : high) = middle;
+  }
+  return 0.5 * (low + high);
+}
+
+/// The weight as a function of the score, up to a factor that the whole row shares. Projections and top-k have a threshold
+/// that n keys put where their weights sum to 1, or where k keys remain.
+Map score_map(const MethodSpec& spec, double beta, double gamma, double n) {
+  const Map exponential = [](double x) { return std::exp(x); };
+  const double far = 40 * gamma + n;  // beyond any threshold
   if (spec.id == "softmax" && number(spec, "softcap", 0) == 0 && choice(spec, "log_n") == "none")
-    return [](double x) { return std::exp(x); };
-  if (spec.id == "softmax1") return [](double x) { return std::exp(x); };
+    return exponential;
+  if (spec.id == "softmax1") return exponential;
+  if (spec.id == "sigmoid") {
+    const double length = number(spec, "length", 0);
+    return [b = -std::log(length > 0 ? length : n)](double x) { return 1 / (1 + std::exp(-(x + b))); };
+  }
+  if (spec.id == "relu") return [](double x) { return std::max(x, 0.0); };
   if (spec.id == "relu2") return [](double x) { return x > 0 ? x * x : 0; };
   if (spec.id == "taylor") return [](double x) { return 1 + x + 0.5 * x * x; };
   if (spec.id == "identity") return [](double x) { return x; };
+  if (spec.id == "sparsemax") {
+    const auto mean = [&](double t) {
+      const double u = (beta - t) / gamma;
+      return (beta - t) * normal_cdf(u) + gamma * normal_pdf(u);
+    };
+    return [t = threshold(mean, 1 / n, beta - far, beta + far)](double x) { return std::max(x - t, 0.0); };
+  }
+  if (spec.id == "entmax15") {
+    const auto mean = [&](double t) {
+      const double d = beta / 2 - t, s = gamma / 2, u = d / s;
+      return (d * d + s * s) * normal_cdf(u) + d * s * normal_pdf(u);
+    };
+    return [t = threshold(mean, 1 / n, beta / 2 - far, beta / 2 + far)](double x) {
+      const double root = std::max(x / 2 - t, 0.0);
+      return root * root;
+    };
+  }
+  if (spec.id == "topk") {
+    const double k = number(spec, "k", 0);
+    if (k >= n) return exponential;
+    const double z = threshold([](double at) { return normal_cdf(-at); }, k / n, -40, 40);
+    return [t = beta + gamma * z](double x) { return x >= t ? std::exp(x) : 0; };
+  }
   return {};
 }
 
@@ -114,7 +159,7 @@ std::optional<ConcentrationTruth> concentration_truth(const MethodSpec& canonica
   const double scale = given != 0 ? given : 1 / std::sqrt(static_cast<double>(q.size()));
   const double beta = scale * along, gamma = scale * keys.sigma * std::sqrt(square);
   const auto n = static_cast<double>(keys.n);
-  if (const Map f = score_map(canonical)) return truth_of(moments_of(f, beta, gamma), n);
+  if (const Map f = score_map(canonical, beta, gamma, n)) return truth_of(moments_of(f, beta, gamma), n);
   if (canonical.id == "linear")
     if (const Map phi = feature_map(choice(canonical, "feature"))) return linear_truth(phi, keys, q);
   if (canonical.id == "retention") {

@@ -24,7 +24,8 @@ struct ConcentrationTruth {
 
 /// The closed form, or its one-dimensional integral, of a mechanism without positions; nullopt where none is known for these
 /// parameters. Mechanisms whose weight is a function f of the score alone, up to a factor of the row (softmax with or without
-/// a sink, relu2, identity): E f, E f^2 over N(beta, gamma^2). Linear attention with a feature map by components: exact moments
+/// a sink, softmax1, sigmoid, relu, relu2, taylor, identity; sparsemax, entmax15 and topk with the threshold that n keys give):
+/// E f, E f^2 over N(beta, gamma^2). Linear attention with a feature map by components: exact moments
 /// of the mapped keys. Linear decay: independent of the scores, S is the product of both.
 /// @param canonical the mechanism with all its parameters   @param head for decays that differ between heads
 std::optional<ConcentrationTruth> concentration_truth(const MethodSpec& canonical, const GaussianKeys& keys,
