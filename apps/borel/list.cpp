@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "method_json.hpp"
+#include "protocols/attention_pairs.hpp"
 #include "session.hpp"
 
 namespace borel::app {
@@ -13,7 +14,50 @@ namespace {
 struct ListOptions {
   std::string family;
   bool json = false;
+  bool pairs = false;
 };
+
+void list_pairs_json(const std::vector<AttentionPairing>& pairings) {
+  nlohmann::ordered_json out = {{"pairs", nlohmann::ordered_json::array()}};
+  for (const AttentionPairing& pair : pairings)
+    out["pairs"].push_back({{"attention", pair.attention},
+                            {"position", pair.position},
+                            {"causal", pair.causal},
+                            {"bidirectional", pair.bidirectional},
+                            {"reason", pair.reason}});
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+/// For each mechanism the encodings that it takes, then those that it refuses, by reason.
+void list_pairs(const std::vector<AttentionPairing>& pairings) {
+  std::size_t n_working = 0;
+  for (auto pair = pairings.begin(); pair != pairings.end();) {
+    const auto end = std::find_if(pair, pairings.end(),
+                                  [&](const AttentionPairing& p) { return p.attention != pair->attention; });
+    std::vector<std::string> takes;
+    std::vector<std::pair<std::string, std::vector<std::string>>> refuses;
+    fmt::print("attention/{}\n", pair->attention);
+    for (; pair != end; ++pair) {
+      if (pair->works()) {
+        takes.push_back(pair->position + (pair->causal ? pair->bidirectional ? "" : "(c)" : "(b)"));
+        continue;
+      }
+      const auto known = std::ranges::find(refuses, pair->reason, &decltype(refuses)::value_type::first);
+      if (known == refuses.end())
+        refuses.emplace_back(pair->reason, std::vector<std::string>{pair->position});
+      else
+        known->second.push_back(pair->position);
+    }
+    n_working += takes.size();
+    fmt::print("  takes\n");
+    fmt::print("{}\n", wrap(fmt::format("{}", fmt::join(takes, " ")), 4, terminal_width()));
+    for (const auto& [reason, ids] : refuses) {
+      fmt::print("  refuses: {}\n", reason);
+      fmt::print("{}\n", wrap(fmt::format("{}", fmt::join(ids, " ")), 4, terminal_width()));
+    }
+  }
+  fmt::print("\n{} of {} pairs work; (c) causal only, (b) bidirectional only\n", n_working, pairings.size());
+}
 
 void list_json(const std::vector<const MethodEntry*>& methods, const LoadReport& plugins) {
   nlohmann::ordered_json out = {{"methods", nlohmann::ordered_json::array()},
@@ -37,6 +81,13 @@ void list_table(const std::vector<const MethodEntry*>& methods) {
 }
 
 void run(const ListOptions& options, Session& session) {
+  if (options.pairs) {
+    if (!options.family.empty() && options.family != "attention" && options.family != "position")
+      throw RegistryError(
+          fmt::format("--pairs is about attention and position, not about '{}'", options.family));
+    const std::vector<AttentionPairing> pairings = attention_pairings(session.registry());
+    return options.json ? list_pairs_json(pairings) : list_pairs(pairings);
+  }
   std::vector<const MethodEntry*> methods = session.registry().entries();
   if (!options.family.empty()) {
     std::erase_if(methods, [&](const MethodEntry* method) { return method->family != options.family; });
@@ -66,6 +117,8 @@ void add_list(CLI::App& app, Session& session) {
   auto options = std::make_shared<ListOptions>();
   list->add_option("family", options->family, "attention, position, density or optimizer; all when left out");
   list->add_flag("--json", options->json, "Machine-readable: everything that is known about each method");
+  list->add_flag("--pairs", options->pairs,
+                 "Which attention mechanism takes which position encoding, with the reasons of refusals");
   list->callback([options, &session] { run(*options, session); });
 }
 

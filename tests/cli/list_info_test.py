@@ -49,6 +49,22 @@ for family in sorted({m["family"] for m in listed["methods"]}):
            len(lines) == sum(m["family"] == family for m in listed["methods"]) and all(l.startswith(family + "/") for l in lines),
            lines)
 
+result = run("list", "--pairs", "--json")
+pairs = json.loads(result.stdout)["pairs"]
+ids = {f: [m["id"] for m in listed["methods"] if m["family"] == f] for f in ("attention", "position")}
+expect("list --pairs --json has every pair of the registry",
+       [(p["attention"], p["position"]) for p in pairs] == [(a, p) for a in ids["attention"] for p in ids["position"]], pairs)
+expect("a pair works under some mask, or says why not",
+       all((p["causal"] or p["bidirectional"]) == (p["reason"] == "") for p in pairs)
+       and all(len(p["reason"]) > 20 for p in pairs if p["reason"]), pairs)
+expect("softmax takes every encoding that serves text",
+       all(p["causal"] for p in pairs if p["attention"] == "softmax"), pairs)
+result = run("list", "--pairs")
+working = sum(p["causal"] or p["bidirectional"] for p in pairs)
+expect("list --pairs counts the pairs that work", f"{working} of {len(pairs)} pairs work" in result.stdout, result.stdout)
+result = run("list", "--pairs", "density")
+expect("list --pairs of another family is refused", result.returncode == 2 and "--pairs" in result.stderr, result)
+
 if is_release:
     times = []
     for _ in range(9):

@@ -92,6 +92,14 @@ class StudyCommands(unittest.TestCase):
         states = {cell["state"] for cell in self.cells(self.study, "--out", self.folder / "nowhere").values()}
         self.assertEqual(states, {"missing"})
 
+    def test_impossible_pairs_are_skipped_with_the_reason_that_list_gives(self):
+        pairs = json.loads(self.program.run("list", "--pairs", "--json").stdout)["pairs"]
+        reason = next(p["reason"] for p in pairs if (p["attention"], p["position"]) == ("linear", "alibi"))
+        self.assertIn("bias", reason)
+        skipped = [r for r in journal_records(self.whole) if r["type"] == "cell" and r["result"]["outcome"] == "skipped"]
+        self.assertEqual(len(skipped), 3)
+        self.assertEqual({record["result"]["reason"] for record in skipped}, {reason})
+
     def test_why_explains_a_cell(self):
         cells = self.cells(self.study, "--out", self.whole)
         cell = next(key for key, value in cells.items() if value["state"] == "ok")

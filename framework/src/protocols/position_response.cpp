@@ -1,13 +1,15 @@
 // position.response: what an encoding does to a score as a function of distance, far beyond the training length.
 //
 // One query at the end of the test context, keys at distance r = 0 .. test_length - 1 with the same content as the query
-// (real rows of the dataset). The response is score / |q|^2, before the bias; the bias is a curve of its own. A rotation is
-// judged by what training with plain rotation could have seen: pair m turned through 0 .. theta_m (train_length - 1) then.
+// (real rows of the dataset). The response is score / |q|^2, before the bias; the bias is a curve of its own; a point of a curve
+// is the mean over distances within 15 %. A rotation is judged by what training with plain rotation could have seen: pair m
+// turned through 0 .. theta_m (train_length - 1) then.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "protocols/attention_call.hpp"
 #include "protocols/options.hpp"
@@ -16,11 +18,16 @@
 namespace borel {
 namespace {
 
+constexpr index_t k_mean_of = 24;  // distances averaged for one point of a curve, at most about twice as many
+constexpr double k_mean_within = 0.15;  // and how far they are from it, relative
+
 struct Options {
   std::int64_t train_length = 512;
   std::int64_t test_length = 4096;
   std::int64_t n_vectors = 16;
-  std::int64_t n_points = 256;
+  std::int64_t n_points = 128;
+  std::int64_t layer = 0;
+  std::int64_t n_layers = 1;
 
   void declare(ParamBinder& p) {
     p.integer("train_length", train_length, Range::closed(2, 1 << 20), "tokens",
@@ -29,11 +36,16 @@ struct Options {
     p.integer("n_vectors", n_vectors, Range::closed(1, 4096), "1", "Query vectors that are averaged.");
     p.integer("n_points", n_points, Range::closed(16, 4096), "1",
               "Distances in the curves, evenly spread in log r.");
+    p.integer("n_layers", n_layers, Range::closed(1, 1000), "layers", "Depth, for schedules over layers.");
+    p.integer("layer", layer, Range::closed(0, 999), "1", "The layer that is looked at, from 0.");
   }
   void check() const {
     if (test_length < train_length)
       throw ParamError(fmt::format("parameter 'test_length' must be at least train_length = {}; got {}",
                                    train_length, test_length));
+    if (layer >= n_layers)
+      throw ParamError(
+          fmt::format("parameter 'layer' must be less than n_layers = {}; got {}", n_layers, layer));
   }
 };
 
@@ -128,10 +140,16 @@ std::vector<index_t> log_spaced(index_t n, index_t n_points) {
   return distances;
 }
 
+/// Distances whose mean stands for r in a curve: single ones would show the fastest frequencies at random phases.
+std::pair<index_t, index_t> neighbourhood(index_t r, index_t n) {
+  const auto reach = static_cast<index_t>(k_mean_within * static_cast<double>(r));
+  return {r - reach, std::min(r + reach, n - 1)};
+}
+
 class PositionResponse final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "position.response"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Score as a function of distance, inside and beyond the training length";
   }
@@ -155,6 +173,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
   }
 
   std::string refuses(const CellInput& input) const override {
+    if (input.registry->make<PositionEncoding>(input.methods.at(0))->embedding())
+      return "the encoding is added to token embeddings; it changes no score by distance";
     try {
       if (!make_plan(input, read(input.options)).ensemble.empty())
         return "the encoding averages the outputs of several plans; it has no single response";
@@ -187,12 +207,22 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     Curve score{"response", "distance r [tokens]", "score / |q|^2", true, false, {}, {}};
     Curve bias{"bias", "distance r [tokens]", "bias [nats]", true, false, {}, {}};
     for (index_t r : log_spaced(options.test_length, options.n_points)) {
-      const index_t j = options.test_length - 1 - r;
-      if (!response.sees(j)) continue;
+      const auto [first, last] = neighbourhood(r, options.test_length);
+      const index_t stride = std::max<index_t>(1, (last - first) / k_mean_of);
+      double sum = 0, bias_sum = 0;
+      index_t n = 0;
+      for (index_t near = first; near <= last; near += stride) {
+        const index_t j = options.test_length - 1 - near;
+        if (!response.sees(j)) continue;
+        sum += response.at(j);
+        bias_sum += response.bias(j);
+        ++n;
+      }
+      if (n == 0 || !response.sees(options.test_length - 1 - r)) continue;
       score.x.push_back(static_cast<double>(r + 1));
-      score.y.push_back(response.at(j));
-      bias.x.push_back(static_cast<double>(r + 1));
-      bias.y.push_back(response.bias(j));
+      score.y.push_back(sum / static_cast<double>(n));
+      bias.x.push_back(score.x.back());
+      bias.y.push_back(bias_sum / static_cast<double>(n));
     }
     score.x_label = bias.x_label = "distance r + 1 [tokens]";
     double lowest = 0, highest = 0;
@@ -227,6 +257,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     context.query_offset = options.test_length - 1;
     context.d_head = input.dataset->shape("q")[2];
     context.train_length = options.train_length;
+    context.layer_index = options.layer;
+    context.n_layers = options.n_layers;
     context.seed = input.seed;
     const ParameterSet parameters(encoding->parameters(1, context.d_head, context.d_head), input.seed);
     return position_plan(*encoding, context, parameters.values());

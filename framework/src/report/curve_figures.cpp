@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "report/figures.hpp"
 #include "report/html.hpp"
@@ -98,6 +99,19 @@ std::optional<Line> line_of(const ComparisonGroup& group, const std::string& nam
   return line;
 }
 
+/// A tick at every x where there are few: sizes of contexts are read better than one power of ten between them.
+std::string ticks_at_points(const std::vector<Line>& lines) {
+  constexpr std::size_t k_most_ticks = 8;
+  std::set<double> points;
+  for (const Line& line : lines)
+    for (const auto& row : line.rows)
+      if (row[0] > 0) points.insert(row[0]);
+  if (points.empty() || points.size() > k_most_ticks) return {};
+  std::string ticks;
+  for (double x : points) ticks += fmt::format("{}{:g}", ticks.empty() ? "" : ", ", x);
+  return fmt::format("set xtics ({}) format '%g'\n", ticks);
+}
+
 template <class List>
 std::vector<std::string> names_in(const ComparisonGroup& group, const List& list) {
   std::vector<std::string> names;
@@ -183,6 +197,7 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
   g += fmt::format("set bmargin at screen {:.4f}\nset rmargin at screen 0.96\nset tmargin at screen {:.4f}\n",
                    (legend.height_px + 50.0) / figure.height_px, 1 - 12.0 / figure.height_px);
   if (log_x) g += "set logscale x\nset format x '10^{%T}'\n";
+  if (log_x) g += ticks_at_points(lines);
   if (log_y) g += "set logscale y\nset format y '10^{%T}'\n";
   g += fmt::format("set xlabel {}\nset ylabel {}\nset autoscale xfix\n", gnuplot_text(sample->x_label),
                    gnuplot_text(sample->y_label));

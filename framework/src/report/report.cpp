@@ -9,6 +9,7 @@
 #include "report/figures.hpp"
 #include "report/number_text.hpp"
 #include "report/page.hpp"
+#include "report/scaling_curves.hpp"
 #include "study/run_folder.hpp"
 
 namespace borel {
@@ -115,10 +116,12 @@ GroupSection make_section(const ComparisonGroup& group, std::size_t number, cons
     add_part(section, list, "Curves: " + words(curve), prefix,
              [&](std::size_t d) { return curve_figure(group, curve, d); });
   if (!section.headlines.empty())
-    for (const std::string& timing : timing_names(group))
+    for (const std::string& timing : timing_names(group)) {
+      if (is_scaling_timing(timing)) continue;  // a curve over n says more
       add_part(section, list, "Cost against quality: " + timed_words(timing), prefix, [&](std::size_t d) {
         return cost_figure(group, section.headlines.front().comparison.metric, timing, d);
       });
+    }
   for (const std::string& picture : picture_names(group))
     add_part(section, list, "Pictures: " + words(picture), prefix,
              [&](std::size_t d) { return picture_figure(group, picture, d); });
@@ -136,9 +139,11 @@ GroupSection make_section(const ComparisonGroup& group, std::size_t number, cons
 
 void write_report(const RunResults& results, const std::filesystem::path& run_folder,
                   const ProtocolTable& protocols, const ReportOptions& options) {
+  RunResults with_curves = results;
+  add_scaling_curves(with_curves);
   FigureList list;
   std::vector<GroupSection> sections;
-  for (const ComparisonGroup& group : comparison_groups(results))
+  for (const ComparisonGroup& group : comparison_groups(with_curves))
     sections.push_back(make_section(group, sections.size() + 1, protocols, list));
   draw_figures(list.all(), run_folder / "figures", options);
 

@@ -168,7 +168,18 @@ class Planner {
     out.use.id = spec.id;
     MethodSpec label = spec;
     label.family.clear();
-    for (auto& [name, value] : label.params) value = out.canonical.params.at(name);
+    for (const ParamInfo& info : entry.params) {
+      const auto given = label.params.find(info.name);
+      if (given == label.params.end()) continue;
+      if (info.type == ParamType::method && !given->second.empty()) {
+        // As it was written: the canonical text of a method in a method names all its defaults.
+        MethodSpec inner = parse_method_spec(given->second, info.family);
+        inner.family.clear();
+        given->second = inner.text();
+      } else {
+        given->second = out.canonical.params.at(info.name);
+      }
+    }
     out.use.label = label.text();
     out.use.plugin_file = entry.origin;
     out.use.plugin_sha256 = digest_of(out.canonical, entry);
