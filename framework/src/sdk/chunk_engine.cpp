@@ -76,7 +76,8 @@ AttentionCall one_token(const AttentionStep::Token& token, PositionPlan& plan,
   call.context = token.context;
   if (token.position) {
     plan = *token.position;
-    for (Band& band : plan.bands)  // the last key is the token's own
+    plan.key_offset = token.t;
+    for (Band& band : plan.bands)  // the last key is the token's own; a plan for that key alone costs O(1)
       band.key_position =
           make_table(std::vector<double>(band.key_position->end() - band.n_axes, band.key_position->end()));
     call.position = &plan;
