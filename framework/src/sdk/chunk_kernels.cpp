@@ -138,7 +138,7 @@ HWY_INLINE hn::Vec<FloatsOfDoubles> exp_of(hn::Vec<Doubles> x) {
   return hn::Mul(y, hn::BitCast(f, power));
 }
 
-void ScaleByExp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+void ScaleByExp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                 index_t f, index_t ld, float* out) {
   const Doubles d;
   const FloatsOfDoubles half;
@@ -148,7 +148,7 @@ void ScaleByExp(const double* exponent, const double* origin, index_t width, dou
     const float* from = x + t * ld;
     float* to = out + t * ld;
     if (width == 1) {
-      const auto factor = hn::GetLane(exp_of(hn::Set(d, sign * (exponent[t] - origin[0]))));
+      const auto factor = hn::GetLane(exp_of(hn::Set(d, sign * exponent[t])));
       const Floats floats;
       const Vec factors = hn::Set(floats, factor);
       for (index_t c = 0; c < f; c += lane_count())
@@ -157,7 +157,7 @@ void ScaleByExp(const double* exponent, const double* origin, index_t width, dou
     }
     const double* e = exponent + t * ld;
     for (index_t c = 0; c < f; c += lanes) {
-      const auto turned = hn::Mul(signs, hn::Sub(hn::LoadU(d, e + c), hn::LoadU(d, origin + c)));
+      const auto turned = hn::Mul(signs, hn::LoadU(d, e + c));
       hn::StoreU(hn::Mul(exp_of(turned), hn::LoadU(half, from + c)), half, to + c);
     }
   }
@@ -293,9 +293,9 @@ void transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict, float* row_sums) {
   HWY_DYNAMIC_DISPATCH(KeepLower)(scores, ld, n, n_pad, strict, row_sums);
 }
-void scale_by_exp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                   index_t f, index_t ld, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, origin, width, sign, x, n, f, ld, out);
+  HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, width, sign, x, n, f, ld, out);
 }
 void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width) {
   HWY_DYNAMIC_DISPATCH(ScaleState)(s, lds, f, n_cols, factor, width);

@@ -33,10 +33,10 @@ void transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 /// Zeroes columns c > r - (strict ? 1 : 0) of row r up to n_pad; row_sums[r], if asked for, is what remains.
 void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict, float* row_sums);
 
-/// out[t, c] = x[t, c] exp(sign (exponent[t, c] - origin[c])) for c < f; by one number per row when width is 1.
+/// out[t, c] = x[t, c] exp(sign exponent[t, c]) for c < f; by one number per row when width is 1.
 /// The exponent is taken in double and split into a power of two and a rest, so large exponents cost no accuracy.
-/// exponent [n, width], x and out with leading dimension ld. @pre width is 1 or f
-void scale_by_exp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+/// x, out and, unless width is 1, exponent with leading dimension ld. @pre width is 1 or f
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                   index_t f, index_t ld, float* out);
 
 /// s[a, :] *= factor[width == 1 ? 0 : a], a < f.

@@ -1,0 +1,312 @@
+// Rules of the mechanisms made of the chunk engine: long contexts, strong decays and gradients against float64.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "borel/draft/chunk_engine.hpp"
+#include "contract/attention_subject.hpp"
+
+namespace borel::contract {
+namespace {
+
+const ChunkAttention* chunk_method(const Attention& method) { return dynamic_cast<const ChunkAttention*>(&method); }
+
+/// The recurrence of chunk_engine.hpp in double, token after token, on the method's own maps; no positions.
+class Recurrence64 {
+ public:
+  Recurrence64(const ChunkAttention& method, const AttentionCall& call, index_t head)
+      : method_(method), call_(call), head_(head), form_(method.form()), f_(method.feature_size(call.context)) {
+    q_ = map(ExtraInput::Tokens::query, call.n_q());
+    k_ = map(ExtraInput::Tokens::key, call.n_k());
+    if (form_.log_keys && !k_.empty()) largest_log_ = static_cast<double>(std::ranges::max(k_));
+  }
+
+  /// The outputs, and per row a bound on sum_j |w_ij|, which errors are relative to.
+  void run(std::vector<double>& o, std::vector<double>& unit) const {
+    const index_t n = call_.n_q(), d_v = call_.d_v(), width = width_of();
+    const auto at = [](index_t x) { return static_cast<std::size_t>(x); };
+    std::vector<double> s(at(f_ * d_v), 0.0), z(at(f_), 0.0), size(at(f_), 0.0), written(at(d_v));
+    std::vector<TensorView<const float, 2>> extra;
+    const ChunkRows keys = rows(ExtraInput::Tokens::key, n, extra);
+    std::vector<float> decay(at(n * std::max<index_t>(1, width)), 0.0f), strength(at(n), 1.0f), bonus(at(f_), 1.0f);
+    if (width > 0) method_.log_decay(keys, {decay.data(), {n, width}});
+    if (form_.delta_rule) method_.write_strength(keys, strength);
+    if (form_.read_before_write) method_.bonus(keys, bonus);
+    o.assign(at(n * d_v), 0.0), unit.assign(at(n), 0.0);
+    for (index_t t = 0; t < n; ++t) {
+      const auto q = [&](index_t c) { return static_cast<double>(q_[at(t * f_ + c)]); };
+      const auto k = [&](index_t c) {
+        const auto x = static_cast<double>(k_[at(t * f_ + c)]);
+        return form_.log_keys ? std::exp(x - largest_log_) : x;  // any common factor cancels
+      };
+      const auto v = [&](index_t c) { return static_cast<double>(call_.v(call_.kv_head(head_), t, c)); };
+      const auto read = [&] {
+        for (index_t c = 0; c < f_; ++c) {
+          for (index_t x = 0; x < d_v; ++x) o[at(t * d_v + x)] += q(c) * s[at(c * d_v + x)];
+          unit[at(t)] += std::abs(q(c)) * size[at(c)];
+        }
+      };
+      if (form_.read_before_write) read();
+      for (index_t c = 0; c < f_ && width > 0; ++c) {
+        const double a = std::exp(static_cast<double>(decay[at(t * width + (width == 1 ? 0 : c))]));
+        for (index_t x = 0; x < d_v; ++x) s[at(c * d_v + x)] *= a;
+        z[at(c)] *= a, size[at(c)] *= a;
+      }
+      for (index_t x = 0; x < d_v; ++x) {
+        double known = 0;
+        for (index_t c = 0; c < f_ && form_.delta_rule; ++c) known += k(c) * s[at(c * d_v + x)];
+        written[at(x)] = static_cast<double>(strength[at(t)]) * (v(x) - known);
+      }
+      double own = 0;
+      for (index_t c = 0; c < f_; ++c) {
+        for (index_t x = 0; x < d_v; ++x) s[at(c * d_v + x)] += k(c) * written[at(x)];
+        z[at(c)] += k(c), size[at(c)] += std::abs(k(c));
+        own += q(c) * static_cast<double>(bonus[at(c)]) * k(c);
+      }
+      if (form_.read_before_write) {
+        for (index_t x = 0; x < d_v; ++x) o[at(t * d_v + x)] += own * v(x);
+        unit[at(t)] += std::abs(own);
+      } else {
+        read();
+      }
+      if (!form_.normalised) continue;
+      double denominator = form_.epsilon;
+      for (index_t c = 0; c < f_; ++c) denominator += q(c) * z[at(c)];
+      for (index_t x = 0; x < d_v; ++x) o[at(t * d_v + x)] = denominator == 0 ? 0 : o[at(t * d_v + x)] / denominator;
+      unit[at(t)] = denominator == 0 ? 0 : unit[at(t)] / denominator;
+    }
+  }
+
+ private:
+  index_t width_of() const {
+    return form_.decay == ChunkForm::Decay::none ? 0 : form_.decay == ChunkForm::Decay::token ? 1 : f_;
+  }
+  ChunkRows rows(ExtraInput::Tokens side, index_t n, std::vector<TensorView<const float, 2>>& extra) const {
+    const std::vector<ExtraInput> declared = method_.extra_inputs(call_.context);
+    for (std::size_t e = 0; e < declared.size(); ++e) {
+      const index_t source = declared[e].heads == ExtraInput::Heads::query ? head_ : call_.kv_head(head_);
+      extra.push_back(declared[e].tokens == side ? call_.extra[e][source] : TensorView<const float, 2>());
+    }
+    return {call_.context, call_.parameters, head_, 0, n, extra};
+  }
+  std::vector<float> map(ExtraInput::Tokens side, index_t n) const {
+    std::vector<TensorView<const float, 2>> extra;
+    const ChunkRows about = rows(side, n, extra);
+    std::vector<float> out(static_cast<std::size_t>(n * f_));
+    if (side == ExtraInput::Tokens::query)
+      method_.query_features(about, call_.q[head_], {out.data(), {n, f_}});
+    else
+      method_.key_features(about, call_.k[call_.kv_head(head_)], {out.data(), {n, f_}});
+    return out;
+  }
+
+  const ChunkAttention& method_;
+  const AttentionCall& call_;
+  index_t head_;
+  ChunkForm form_;
+  index_t f_;
+  std::vector<float> q_, k_;
+  double largest_log_ = 0;
+};
+
+std::string against_recurrence(const ChunkAttention& method, const AttentionCall& call) {
+  const std::vector<float> found = forward(method, call);
+  const double largest_v = error_unit(call, nullptr);
+  std::vector<double> expected, unit;
+  for (index_t h = 0; h < call.h_q(); ++h) {
+    Recurrence64(method, call, h).run(expected, unit);
+    for (index_t r = 0; r < call.n_q(); ++r)
+      for (index_t c = 0; c < call.d_v(); ++c) {
+        const auto x = static_cast<std::size_t>(r * call.d_v() + c);
+        const double value = static_cast<double>(found[static_cast<std::size_t>(h * call.n_q() * call.d_v()) + x]);
+        const double bound = method.traits().max_error * largest_v * std::max(1.0, unit[static_cast<std::size_t>(r)]);
+        if (!(std::abs(value - expected[x]) <= bound))
+          return fmt::format("head {} row {} column {}: {:.9g}, float64 recurrence {:.9g}, allowed {:.3g}", h, r, c, value,
+                             expected[x], bound);
+      }
+  }
+  return {};
+}
+
+Verdict long_contexts_agree_with_float64(const Subject& subject) {
+  if (!chunk_method(*subject.make<Attention>())) return not_applicable("not made of chunks");
+  return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
+    const ChunkAttention& method = *chunk_method(*variant.method);
+    if (!method.traits().causal) return {};
+    const AttentionInputs inputs(method, {.h_q = 1, .h_kv = 1, .n_q = 64, .n_k = 64}, seed);
+    const bool wide = method.feature_size(inputs.call.context) > 64;
+    const index_t n = wide ? 2048 : 8192;  // wide states cost as much at a quarter of the length
+    const AttentionInputs long_inputs(method, {.h_q = 1, .h_kv = 1, .n_q = n, .n_k = n, .d_k = 16, .d_v = 4}, seed);
+    return against_recurrence(method, long_inputs.call);
+  });
+}
+
+/// Decays from nothing to far below what float32 can hold, in one context.
+void make_decays_strong(const Attention& method, AttentionInputs& inputs, Seed seed) {
+  const std::vector<ExtraInput> declared = method.extra_inputs(inputs.call.context);
+  for (std::size_t e = 0; e < declared.size(); ++e) {
+    const bool decay = declared[e].values == ExtraInput::Values::non_positive;
+    if (!decay && declared[e].values != ExtraInput::Values::non_negative) continue;
+    Rng rng(seed.derive("strength"));
+    for (float& x : inputs.extra[e]) x *= static_cast<float>(std::pow(10.0, 8 * rng.uniform() - (decay ? 4 : 7)));
+  }
+}
+
+Verdict strong_decays_stay_correct(const Subject& subject) {
+  const auto probe = subject.make<Attention>();
+  if (!chunk_method(*probe) || chunk_method(*probe)->form().decay == ChunkForm::Decay::none)
+    return not_applicable("no decay");
+  if (probe->extra_inputs({}).empty()) return not_applicable("the decay takes no input");
+  return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
+    const ChunkAttention& method = *chunk_method(*variant.method);
+    AttentionInputs inputs(method, {.h_q = 2, .h_kv = 1, .n_q = 300, .n_k = 300}, seed);
+    make_decays_strong(method, inputs, seed);
+    if (const std::string failure = against_recurrence(method, inputs.call); !failure.empty()) return failure;
+    const std::vector<float> expected = forward(method, inputs.call);
+    for (const index_t chunk : {1, 16, 300}) {
+      std::vector<float> o(expected.size(), std::nanf(""));
+      method.forward_in_chunks(inputs.call, {o.data(), {2, 300, inputs.call.d_v()}}, chunk);
+      const double largest = std::ranges::max(expected, {}, [](float x) { return std::abs(x); });
+      const double bound = 4 * method.traits().max_error * std::max({1.0, largest, error_unit(inputs.call, nullptr)});
+      if (const double difference = distance(expected, o); !(difference <= bound))
+        return fmt::format("chunk {}: differs by {:.3g} > {:.3g}", chunk, difference, bound);
+    }
+    return {};
+  });
+}
+
+/// Loss sum(o * g) of the heads [begin, end) in float64.
+double loss64(const reference::AttentionWeightsOf& truth, const AttentionCall& call, const std::vector<float>& g,
+              index_t begin, index_t end) {
+  double sum = 0;
+  for (index_t h = begin; h < end; ++h) {
+    const reference::Matrix o = reference::attention_output(call, h, truth(call, h));
+    for (index_t x = 0; x < static_cast<index_t>(o.values.size()); ++x)
+      sum += o.values[static_cast<std::size_t>(x)] *
+             static_cast<double>(g[static_cast<std::size_t>(h * call.n_q() * call.d_v() + x)]);
+  }
+  return sum;
+}
+
+/// Derivative with respect to one float: central differences at h and 2 h, extrapolated. Exact to about h^4.
+double derivative(float& x, const std::function<double()>& loss) {
+  const float start = x, step = std::max(1.0f, std::abs(start)) / 512;
+  const auto difference = [&](float by) {
+    x = start + by;
+    const double up = loss(), x_up = static_cast<double>(x);
+    x = start - by;
+    const double down = loss(), x_down = static_cast<double>(x);
+    x = start;
+    return (up - down) / (x_up - x_down);
+  };
+  return (4 * difference(step) - difference(2 * step)) / 3;
+}
+
+struct GradientTensor {
+  std::string name;
+  std::vector<float>* values;
+  std::vector<float> gradient;
+  bool by_query_head, by_key_head;
+};
+
+std::string check_gradients(const ChunkAttention& method, AttentionInputs& inputs, std::vector<std::vector<float>>& parameters,
+                            const reference::AttentionWeightsOf& truth, Seed seed) {
+  const AttentionCall& call = inputs.call;
+  std::vector<float> g(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()));
+  Rng(seed.derive("loss")).fill_normal(std::span<float>(g));
+  std::vector<GradientTensor> tensors = {{"q", &inputs.q, {}, true, false}, {"k", &inputs.k, {}, false, true},
+                                         {"v", &inputs.v, {}, false, true}};
+  const std::vector<ExtraInput> declared = method.extra_inputs(call.context);
+  for (std::size_t e = 0; e < declared.size(); ++e)
+    tensors.push_back({declared[e].name, &inputs.extra[e], {}, declared[e].heads == ExtraInput::Heads::query,
+                       declared[e].heads == ExtraInput::Heads::kv});
+  const std::vector<ParameterTensor> learned = method.parameters(call.context);
+  for (std::size_t p = 0; p < learned.size(); ++p) tensors.push_back({learned[p].name, &parameters[p], {}, false, false});
+  // Gradients are added to, so they start at 1.
+  for (GradientTensor& tensor : tensors) tensor.gradient.assign(tensor.values->size(), 1.0f);
+  std::vector<TensorView<float, 3>> d_extra;
+  for (std::size_t e = 0; e < declared.size(); ++e) d_extra.emplace_back(tensors[3 + e].gradient.data(), call.extra[e].shape());
+  std::vector<std::span<float>> d_parameters;
+  for (std::size_t p = 0; p < learned.size(); ++p) d_parameters.emplace_back(tensors[3 + declared.size() + p].gradient);
+  const std::vector<float> o = forward(method, call);
+  const std::array<index_t, 3> shape = {call.h_q(), call.n_q(), call.d_v()};
+  method.backward()->backward(call, {o.data(), shape}, {}, {g.data(), shape},
+                              {{tensors[0].gradient.data(), call.q.shape()},
+                               {tensors[1].gradient.data(), call.k.shape()},
+                               {tensors[2].gradient.data(), call.v.shape()},
+                               d_extra,
+                               d_parameters,
+                               nullptr});
+  for (std::size_t x = 0; x < tensors.size(); ++x) {
+    GradientTensor& tensor = tensors[x];
+    if (x >= 3 + declared.size() && !learned[x - 3 - declared.size()].trainable) continue;
+    const auto size = static_cast<index_t>(tensor.values->size());
+    const double largest = std::ranges::max(tensor.gradient, {}, [](float y) { return std::abs(y - 1); });
+    Rng rng(seed.derive(tensor.name));
+    for (int trial = 0; trial < 5; ++trial) {
+      const auto at = static_cast<index_t>(rng.below(static_cast<std::uint64_t>(size)));
+      index_t begin = 0, end = call.h_q();
+      if (tensor.by_query_head) begin = at / (size / call.h_q()), end = begin + 1;
+      if (tensor.by_key_head) {
+        begin = at / (size / call.h_kv()) * (call.h_q() / call.h_kv());
+        end = begin + call.h_q() / call.h_kv();
+      }
+      const double expected = derivative((*tensor.values)[static_cast<std::size_t>(at)],
+                                         [&] { return loss64(truth, call, g, begin, end); });
+      const double found = static_cast<double>(tensor.gradient[static_cast<std::size_t>(at)]) - 1;
+      const double bound = 100 * method.traits().max_error * std::max({1.0, largest, std::abs(expected)});
+      if (!(std::abs(found - expected) <= bound))
+        return fmt::format("gradient of {}[{}]: {:.7g}, differences of the float64 reference {:.7g}, allowed {:.2g}",
+                           tensor.name, at, found, expected, bound);
+    }
+  }
+  return {};
+}
+
+Verdict gradients_agree_with_float64(const Subject& subject) {
+  const auto probe = subject.make<Attention>();
+  if (!chunk_method(*probe) || !probe->backward()) return not_applicable("not made of chunks, or no gradients");
+  if (!reference::attention_weights(parse_method_spec(subject.method.canonical(subject.spec), "attention")))
+    return not_applicable("no float64 reference knows this id");
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
+    const ChunkAttention& method = *chunk_method(*variant.method);
+    const auto truth =
+        reference::attention_weights(parse_method_spec(subject.method.canonical(variant.spec), "attention")).value();
+    for (const bool causal : modes(method))
+      for (const std::string& position : {std::string(), std::string("rope")}) {
+        AttentionInputs inputs(
+            method, {.h_q = 2, .h_kv = 1, .n_q = 70, .n_k = 75, .d_k = 6, .d_v = 3, .causal = causal, .largest_score = 3},
+            seed);
+        std::vector<std::vector<float>> parameters;
+        for (const std::span<const float> values : inputs.call.parameters) parameters.emplace_back(values.begin(), values.end());
+        const std::vector<std::span<const float>> views(parameters.begin(), parameters.end());
+        inputs.call.parameters = views;
+        std::optional<PositionPlan> plan;
+        if (!position.empty()) {
+          const std::vector<std::string> known = subject.registry.ids<PositionEncoding>();
+          if (std::ranges::find(known, position) == known.end()) continue;
+          plan = plan_for(*subject.registry.make<PositionEncoding>(position), inputs.call, seed);
+          if (!plan || !method.refuses(*plan).empty()) continue;
+          inputs.call.position = &*plan;
+        }
+        const std::string failure = check_gradients(method, inputs, parameters, truth, seed);
+        if (!failure.empty()) return fmt::format("causal {}, position '{}': {}", causal, position, failure);
+      }
+    return {};
+  });
+}
+
+constexpr Rule k_rules[] = {
+    {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64", long_contexts_agree_with_float64},
+    {"StrongDecaysStayCorrect", "decays from none to far below float32 give finite, correct outputs in any chunk",
+     strong_decays_stay_correct},
+    {"GradientsAgreeWithFloat64", "gradients of every input and parameter agree with differences of the reference",
+     gradients_agree_with_float64},
+};
+
+}  // namespace
+
+std::span<const Rule> chunk_rules() { return k_rules; }
+
+}  // namespace borel::contract
