@@ -67,4 +67,6 @@ Verdict for_every_attention(const Subject& subject,
 std::span<const Rule>
 attention_form_rules();  ///< attention_form_rules.cpp: recurrent, chunked, strided, grouped forms
 
+std::span<const Rule> attention_gradient_rules();  ///< attention_gradient_rules.cpp: backward()
+
 }  // namespace borel::contract
