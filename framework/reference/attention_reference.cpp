@@ -246,4 +246,12 @@ Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& w
   return o;
 }
 
+std::optional<AttentionOutputOf> attention_output_of(const MethodSpec& canonical) {
+  const std::optional<AttentionWeightsOf> weights = attention_weights(canonical);
+  if (!weights) return std::nullopt;
+  return [weights = *weights](const AttentionCall& call, index_t head) {
+    return attention_output(call, head, weights(call, head));
+  };
+}
+
 }  // namespace borel::reference

@@ -366,8 +366,8 @@ constexpr Rule k_rules[] = {
 std::span<const Rule> attention_rules() {
   static const std::vector<Rule> rules = [] {
     std::vector<Rule> all(std::begin(k_rules), std::end(k_rules));
-    all.insert(all.end(), attention_form_rules().begin(), attention_form_rules().end());
-    all.insert(all.end(), chunk_rules().begin(), chunk_rules().end());
+    for (const std::span<const Rule> more : {attention_form_rules(), attention_gradient_rules(), chunk_rules()})
+      all.insert(all.end(), more.begin(), more.end());
     return all;
   }();
   return rules;

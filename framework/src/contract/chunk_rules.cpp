@@ -1,4 +1,4 @@
-// Rules of the mechanisms made of the chunk engine: long contexts, strong decays and gradients against float64.
+// Rules of the mechanisms made of the chunk engine: long contexts and strong decays against float64.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -176,133 +176,10 @@ Verdict strong_decays_stay_correct(const Subject& subject) {
   });
 }
 
-/// Loss sum(o * g) of the heads [begin, end) in float64.
-double loss64(const reference::AttentionWeightsOf& truth, const AttentionCall& call, const std::vector<float>& g,
-              index_t begin, index_t end) {
-  double sum = 0;
-  for (index_t h = begin; h < end; ++h) {
-    const reference::Matrix o = reference::attention_output(call, h, truth(call, h));
-    for (index_t x = 0; x < static_cast<index_t>(o.values.size()); ++x)
-      sum += o.values[static_cast<std::size_t>(x)] *
-             static_cast<double>(g[static_cast<std::size_t>(h * call.n_q() * call.d_v() + x)]);
-  }
-  return sum;
-}
-
-/// Derivative with respect to one float: central differences at h and 2 h, extrapolated. Exact to about h^4.
-double derivative(float& x, const std::function<double()>& loss) {
-  const float start = x, step = std::max(1.0f, std::abs(start)) / 512;
-  const auto difference = [&](float by) {
-    x = start + by;
-    const double up = loss(), x_up = static_cast<double>(x);
-    x = start - by;
-    const double down = loss(), x_down = static_cast<double>(x);
-    x = start;
-    return (up - down) / (x_up - x_down);
-  };
-  return (4 * difference(step) - difference(2 * step)) / 3;
-}
-
-struct GradientTensor {
-  std::string name;
-  std::vector<float>* values;
-  std::vector<float> gradient;
-  bool by_query_head, by_key_head;
-};
-
-std::string check_gradients(const ChunkAttention& method, AttentionInputs& inputs, std::vector<std::vector<float>>& parameters,
-                            const reference::AttentionWeightsOf& truth, Seed seed) {
-  const AttentionCall& call = inputs.call;
-  std::vector<float> g(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()));
-  Rng(seed.derive("loss")).fill_normal(std::span<float>(g));
-  std::vector<GradientTensor> tensors = {{"q", &inputs.q, {}, true, false}, {"k", &inputs.k, {}, false, true},
-                                         {"v", &inputs.v, {}, false, true}};
-  const std::vector<ExtraInput> declared = method.extra_inputs(call.context);
-  for (std::size_t e = 0; e < declared.size(); ++e)
-    tensors.push_back({declared[e].name, &inputs.extra[e], {}, declared[e].heads == ExtraInput::Heads::query,
-                       declared[e].heads == ExtraInput::Heads::kv});
-  const std::vector<ParameterTensor> learned = method.parameters(call.context);
-  for (std::size_t p = 0; p < learned.size(); ++p) tensors.push_back({learned[p].name, &parameters[p], {}, false, false});
-  // Gradients are added to, so they start at 1.
-  for (GradientTensor& tensor : tensors) tensor.gradient.assign(tensor.values->size(), 1.0f);
-  std::vector<TensorView<float, 3>> d_extra;
-  for (std::size_t e = 0; e < declared.size(); ++e) d_extra.emplace_back(tensors[3 + e].gradient.data(), call.extra[e].shape());
-  std::vector<std::span<float>> d_parameters;
-  for (std::size_t p = 0; p < learned.size(); ++p) d_parameters.emplace_back(tensors[3 + declared.size() + p].gradient);
-  const std::vector<float> o = forward(method, call);
-  const std::array<index_t, 3> shape = {call.h_q(), call.n_q(), call.d_v()};
-  method.backward()->backward(call, {o.data(), shape}, {}, {g.data(), shape},
-                              {{tensors[0].gradient.data(), call.q.shape()},
-                               {tensors[1].gradient.data(), call.k.shape()},
-                               {tensors[2].gradient.data(), call.v.shape()},
-                               d_extra,
-                               d_parameters,
-                               nullptr});
-  for (std::size_t x = 0; x < tensors.size(); ++x) {
-    GradientTensor& tensor = tensors[x];
-    if (x >= 3 + declared.size() && !learned[x - 3 - declared.size()].trainable) continue;
-    const auto size = static_cast<index_t>(tensor.values->size());
-    const double largest = std::ranges::max(tensor.gradient, {}, [](float y) { return std::abs(y - 1); });
-    Rng rng(seed.derive(tensor.name));
-    for (int trial = 0; trial < 5; ++trial) {
-      const auto at = static_cast<index_t>(rng.below(static_cast<std::uint64_t>(size)));
-      index_t begin = 0, end = call.h_q();
-      if (tensor.by_query_head) begin = at / (size / call.h_q()), end = begin + 1;
-      if (tensor.by_key_head) {
-        begin = at / (size / call.h_kv()) * (call.h_q() / call.h_kv());
-        end = begin + call.h_q() / call.h_kv();
-      }
-      const double expected = derivative((*tensor.values)[static_cast<std::size_t>(at)],
-                                         [&] { return loss64(truth, call, g, begin, end); });
-      const double found = static_cast<double>(tensor.gradient[static_cast<std::size_t>(at)]) - 1;
-      const double bound = 100 * method.traits().max_error * std::max({1.0, largest, std::abs(expected)});
-      if (!(std::abs(found - expected) <= bound))
-        return fmt::format("gradient of {}[{}]: {:.7g}, differences of the float64 reference {:.7g}, allowed {:.2g}",
-                           tensor.name, at, found, expected, bound);
-    }
-  }
-  return {};
-}
-
-Verdict gradients_agree_with_float64(const Subject& subject) {
-  const auto probe = subject.make<Attention>();
-  if (!chunk_method(*probe) || !probe->backward()) return not_applicable("not made of chunks, or no gradients");
-  if (!reference::attention_weights(parse_method_spec(subject.method.canonical(subject.spec), "attention")))
-    return not_applicable("no float64 reference knows this id");
-  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
-    const ChunkAttention& method = *chunk_method(*variant.method);
-    const auto truth =
-        reference::attention_weights(parse_method_spec(subject.method.canonical(variant.spec), "attention")).value();
-    for (const bool causal : modes(method))
-      for (const std::string& position : {std::string(), std::string("rope")}) {
-        AttentionInputs inputs(
-            method, {.h_q = 2, .h_kv = 1, .n_q = 70, .n_k = 75, .d_k = 6, .d_v = 3, .causal = causal, .largest_score = 3},
-            seed);
-        std::vector<std::vector<float>> parameters;
-        for (const std::span<const float> values : inputs.call.parameters) parameters.emplace_back(values.begin(), values.end());
-        const std::vector<std::span<const float>> views(parameters.begin(), parameters.end());
-        inputs.call.parameters = views;
-        std::optional<PositionPlan> plan;
-        if (!position.empty()) {
-          const std::vector<std::string> known = subject.registry.ids<PositionEncoding>();
-          if (std::ranges::find(known, position) == known.end()) continue;
-          plan = plan_for(*subject.registry.make<PositionEncoding>(position), inputs.call, seed);
-          if (!plan || !method.refuses(*plan).empty()) continue;
-          inputs.call.position = &*plan;
-        }
-        const std::string failure = check_gradients(method, inputs, parameters, truth, seed);
-        if (!failure.empty()) return fmt::format("causal {}, position '{}': {}", causal, position, failure);
-      }
-    return {};
-  });
-}
-
 constexpr Rule k_rules[] = {
     {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64", long_contexts_agree_with_float64},
     {"StrongDecaysStayCorrect", "decays from none to far below float32 give finite, correct outputs in any chunk",
      strong_decays_stay_correct},
-    {"GradientsAgreeWithFloat64", "gradients of every input and parameter agree with differences of the reference",
-     gradients_agree_with_float64},
 };
 
 }  // namespace

@@ -6,14 +6,8 @@
 
 namespace borel::kernels {
 
-/// Left factor of a product: element (r, k) at data[r * row_stride + k * inner_stride], so a transposed matrix needs no
-/// copy.
-struct LeftFactor {
-  const float* data;
-  index_t row_stride, inner_stride;
-};
-inline LeftFactor as_is(const float* data, index_t ld) { return {data, ld, 1}; }
-inline LeftFactor transposed(const float* data, index_t ld) { return {data, 1, ld}; }
+inline Left as_is(const float* data, index_t ld) { return {data, ld, 1}; }
+inline Left transposed(const float* data, index_t ld) { return {data, 1, ld}; }
 
 /// What is known about the matrices, to leave out work.
 enum class Shape {
@@ -24,7 +18,7 @@ enum class Shape {
 };
 
 /// out[r, c] = (accumulate ? out[r, c] : 0) + sum_{k < n_inner} a[r, k] b[k, c]. @pre n_cols multiple of k_row_pad
-void product(const LeftFactor& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
+void product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape = Shape::full);
 
 /// out[c, r] = in[r, c] for r < n_rows, c < n_cols.
