@@ -62,38 +62,6 @@ Verdict agrees_with_reference(const Subject& subject) {
   });
 }
 
-Verdict composes_with_every_position(const Subject& subject) {
-  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
-    const auto truth = reference_of(subject, variant.spec);
-    for (const std::string& id : subject.registry.ids<PositionEncoding>()) {
-      const auto encoding = subject.registry.make<PositionEncoding>(id);
-      for (const bool causal : modes(*variant.method)) {
-        AttentionInputs inputs(*variant.method, {.n_q = 70, .n_k = 131, .causal = causal}, seed);
-        const std::optional<PositionPlan> plan = plan_for(*encoding, inputs.call, seed.derive(id));
-        if (!plan) continue;
-        inputs.call.position = &*plan;
-        const std::string reason = variant.method->refuses(*plan);
-        std::string failure;
-        if (!reason.empty()) {
-          if (reason.size() < 10) failure = fmt::format("refused with too little of a reason: '{}'", reason);
-          try {
-            forward(*variant.method, inputs.call);
-            failure = fmt::format("refuses() says '{}', but forward accepts the plan", reason);
-          } catch (const MethodError&) {
-          }
-        } else if (truth) {
-          failure = against_reference(*variant.method, inputs.call, *truth);
-        } else if (const std::vector<float> o = forward(*variant.method, inputs.call);
-                   !std::ranges::all_of(o, [](float x) { return std::isfinite(x); })) {
-          failure = "the output is not finite";
-        }
-        if (!failure.empty()) return fmt::format("with position {}, causal {}: {}", id, causal, failure);
-      }
-    }
-    return {};
-  });
-}
-
 Verdict matches_golden_values(const Subject& subject) {
   const Golden golden = read_golden(subject.method);
   if (golden.lines.empty()) return no_golden_values(golden);
@@ -345,9 +313,6 @@ constexpr Rule k_rules[] = {
      "the output is within max_error of float64, for scores up to 80 and sizes 0, 1, 63, 65, 127",
      agrees_with_reference},
     {"MatchesGoldenValues", "the output equals values from an independent source", matches_golden_values},
-    {"ComposesWithEveryPosition",
-     "every position encoding is refused with a reason or gives the reference's output",
-     composes_with_every_position},
     {"DoesNotSeeTheFuture", "later keys and values change no earlier row of a causal call",
      does_not_see_the_future},
     {"HeadsDoNotMix", "the inputs of one head change no other head", heads_do_not_mix},
