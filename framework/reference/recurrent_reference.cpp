@@ -34,13 +34,15 @@ void scale(Matrix& x, double factor) {
 // ---- o = sum phi(q) . phi(k) v / (epsilon + sum phi(q) . phi(k)) ----
 
 /// Qin et al. 2022, arXiv:2202.08791, equation 9.
-Matrix cosformer_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x, index_t first_token) {
+Matrix cosformer_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x,
+                          index_t first_token) {
   const double given = number(spec, "horizon");
   const double horizon = given != 0 ? given : static_cast<double>(call.context.max_n);
   Matrix phi(x.n_rows, 2 * x.n_cols);
   for (index_t r = 0; r < x.n_rows; ++r)
     for (index_t c = 0; c < x.n_cols; ++c) {
-      const double angle = k_pi * (static_cast<double>(first_token + r) + number(spec, "first_index")) / (2 * horizon);
+      const double angle =
+          k_pi * (static_cast<double>(first_token + r) + number(spec, "first_index")) / (2 * horizon);
       phi(r, c) = std::max(0.0, x(r, c)) * std::cos(angle);
       phi(r, c + x.n_cols) = std::max(0.0, x(r, c)) * std::sin(angle);
     }
@@ -79,7 +81,8 @@ Matrix taylor_features(const Matrix& x) {
 }
 
 /// Zhang et al. 2024: [exp(y), exp(-y)] or the softmax over [2 y, -2 y].
-Matrix hedgehog_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x, index_t head, bool query) {
+Matrix hedgehog_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x, index_t head,
+                         bool query) {
   const index_t d = x.n_cols;
   const bool softmax = spec.params.at("feature") == "softmax";
   Matrix phi(x.n_rows, 2 * d);
@@ -119,16 +122,16 @@ Matrix kernel_family(const MethodSpec& spec, const AttentionCall& call, index_t 
     if (spec.id == "taylor") return taylor_features(x);
     return hedgehog_features(spec, call, x, head, query);
   };
-  return kernel_weights(call, features(mapped_queries(call, head), true), features(mapped_keys(call, head), false),
-                        spec.id == "performer" ? 0 : k_epsilon);
+  return kernel_weights(call, features(mapped_queries(call, head), true),
+                        features(mapped_keys(call, head), false), spec.id == "performer" ? 0 : k_epsilon);
 }
 
 // ---- recurrences, one token after the other ----
 
 /// What the tokens of one head do to the state; row t of each belongs to token t.
 struct Recurrence {
-  Matrix q, k;        // [n_q, f], [n_k, f]
-  Matrix log_decay;   // [n_k, f]
+  Matrix q, k;                   // [n_q, f], [n_k, f]
+  Matrix log_decay;              // [n_k, f]
   std::vector<double> strength;  // [n_k], empty without the delta rule
   std::vector<double> bonus;     // [f], empty unless the state is read before it is written
 };
@@ -226,7 +229,8 @@ Matrix recurrent_family(const MethodSpec& spec, const AttentionCall& call, index
     const auto turn = [&](Matrix& x, index_t first_token) {
       for (index_t r = 0; r < x.n_rows && complex; ++r)
         for (index_t c = 0; c < n_values; ++c) {
-          const double angle = std::exp(parameter(call, 1, head * n_values + c)) * static_cast<double>(first_token + r);
+          const double angle =
+              std::exp(parameter(call, 1, head * n_values + c)) * static_cast<double>(first_token + r);
           const double real = x(r, c), imaginary = x(r, c + n_values);
           x(r, c) = real * std::cos(angle) - imaginary * std::sin(angle);
           x(r, c + n_values) = real * std::sin(angle) + imaginary * std::cos(angle);

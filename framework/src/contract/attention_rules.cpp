@@ -72,7 +72,8 @@ Verdict matches_golden_values(const Subject& subject) {
   int n_compared = 0;
   const auto read = [](const GoldenLine& line, std::size_t first = 1) {
     std::vector<float> values;
-    for (std::size_t f = first; f < line.fields.size(); ++f) values.push_back(static_cast<float>(line.real(f)));
+    for (std::size_t f = first; f < line.fields.size(); ++f)
+      values.push_back(static_cast<float>(line.real(f)));
     return values;
   };
   for (const GoldenLine& line : golden.lines) {
@@ -103,13 +104,16 @@ Verdict matches_golden_values(const Subject& subject) {
       for (std::size_t e = 0; e < inputs_declared.size(); ++e)
         if (const auto given = extra.find(inputs_declared[e].name); given != extra.end()) {
           if (given->second.size() != inputs.extra[e].size())
-            return broken(fmt::format("golden.csv line {}: '{}' does not fit the case", line.number, given->first));
+            return broken(
+                fmt::format("golden.csv line {}: '{}' does not fit the case", line.number, given->first));
           std::ranges::copy(given->second, inputs.extra[e].begin());
         }
       const std::vector<ParameterTensor> tensors = method->parameters(inputs.call.context);
-      std::vector<std::span<const float>> values(inputs.call.parameters.begin(), inputs.call.parameters.end());
+      std::vector<std::span<const float>> values(inputs.call.parameters.begin(),
+                                                 inputs.call.parameters.end());
       for (std::size_t t = 0; t < tensors.size(); ++t)
-        if (const auto given = parameters.find(tensors[t].name); given != parameters.end()) values[t] = given->second;
+        if (const auto given = parameters.find(tensors[t].name); given != parameters.end())
+          values[t] = given->second;
       inputs.call.parameters = values;
       const double error = distance(forward(*method, inputs.call), read(line));
       const double bound = method->traits().max_error * error_unit(inputs.call, nullptr) * 10;
@@ -331,7 +335,8 @@ constexpr Rule k_rules[] = {
 std::span<const Rule> attention_rules() {
   static const std::vector<Rule> rules = [] {
     std::vector<Rule> all(std::begin(k_rules), std::end(k_rules));
-    for (const std::span<const Rule> more : {attention_form_rules(), attention_gradient_rules(), chunk_rules()})
+    for (const std::span<const Rule> more :
+         {attention_form_rules(), attention_gradient_rules(), chunk_rules()})
       all.insert(all.end(), more.begin(), more.end());
     return all;
   }();

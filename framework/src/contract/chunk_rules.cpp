@@ -10,13 +10,19 @@
 namespace borel::contract {
 namespace {
 
-const ChunkAttention* chunk_method(const Attention& method) { return dynamic_cast<const ChunkAttention*>(&method); }
+const ChunkAttention* chunk_method(const Attention& method) {
+  return dynamic_cast<const ChunkAttention*>(&method);
+}
 
 /// The recurrence of chunk_engine.hpp in double, token after token, on the method's own maps; no positions.
 class Recurrence64 {
  public:
   Recurrence64(const ChunkAttention& method, const AttentionCall& call, index_t head)
-      : method_(method), call_(call), head_(head), form_(method.form()), f_(method.feature_size(call.context)) {
+      : method_(method),
+        call_(call),
+        head_(head),
+        form_(method.form()),
+        f_(method.feature_size(call.context)) {
     q_ = map(ExtraInput::Tokens::query, call.n_q());
     k_ = map(ExtraInput::Tokens::key, call.n_k());
     if (form_.log_keys && !k_.empty()) largest_log_ = static_cast<double>(std::ranges::max(k_));
@@ -29,7 +35,8 @@ class Recurrence64 {
     std::vector<double> s(at(f_ * d_v), 0.0), z(at(f_), 0.0), size(at(f_), 0.0), written(at(d_v));
     std::vector<TensorView<const float, 2>> extra;
     const ChunkRows keys = rows(ExtraInput::Tokens::key, n, extra);
-    std::vector<float> decay(at(n * std::max<index_t>(1, width)), 0.0f), strength(at(n), 1.0f), bonus(at(f_), 1.0f);
+    std::vector<float> decay(at(n * std::max<index_t>(1, width)), 0.0f), strength(at(n), 1.0f),
+        bonus(at(f_), 1.0f);
     if (width > 0) method_.log_decay(keys, {decay.data(), {n, width}});
     if (form_.delta_rule) method_.write_strength(keys, strength);
     if (form_.read_before_write) method_.bonus(keys, bonus);
@@ -73,7 +80,8 @@ class Recurrence64 {
       if (!form_.normalised) continue;
       double denominator = form_.epsilon;
       for (index_t c = 0; c < f_; ++c) denominator += q(c) * z[at(c)];
-      for (index_t x = 0; x < d_v; ++x) o[at(t * d_v + x)] = denominator == 0 ? 0 : o[at(t * d_v + x)] / denominator;
+      for (index_t x = 0; x < d_v; ++x)
+        o[at(t * d_v + x)] = denominator == 0 ? 0 : o[at(t * d_v + x)] / denominator;
       unit[at(t)] = denominator == 0 ? 0 : unit[at(t)] / denominator;
     }
   }
@@ -119,11 +127,13 @@ std::string against_recurrence(const ChunkAttention& method, const AttentionCall
     for (index_t r = 0; r < call.n_q(); ++r)
       for (index_t c = 0; c < call.d_v(); ++c) {
         const auto x = static_cast<std::size_t>(r * call.d_v() + c);
-        const double value = static_cast<double>(found[static_cast<std::size_t>(h * call.n_q() * call.d_v()) + x]);
-        const double bound = method.traits().max_error * largest_v * std::max(1.0, unit[static_cast<std::size_t>(r)]);
+        const double value =
+            static_cast<double>(found[static_cast<std::size_t>(h * call.n_q() * call.d_v()) + x]);
+        const double bound =
+            method.traits().max_error * largest_v * std::max(1.0, unit[static_cast<std::size_t>(r)]);
         if (!(std::abs(value - expected[x]) <= bound))
-          return fmt::format("head {} row {} column {}: {:.9g}, float64 recurrence {:.9g}, allowed {:.3g}", h, r, c, value,
-                             expected[x], bound);
+          return fmt::format("head {} row {} column {}: {:.9g}, float64 recurrence {:.9g}, allowed {:.3g}", h,
+                             r, c, value, expected[x], bound);
       }
   }
   return {};
@@ -137,7 +147,8 @@ Verdict long_contexts_agree_with_float64(const Subject& subject) {
     const AttentionInputs inputs(method, {.h_q = 1, .h_kv = 1, .n_q = 64, .n_k = 64}, seed);
     const bool wide = method.feature_size(inputs.call.context) > 64;
     const index_t n = wide ? 2048 : 8192;  // wide states cost as much at a quarter of the length
-    const AttentionInputs long_inputs(method, {.h_q = 1, .h_kv = 1, .n_q = n, .n_k = n, .d_k = 16, .d_v = 4}, seed);
+    const AttentionInputs long_inputs(method, {.h_q = 1, .h_kv = 1, .n_q = n, .n_k = n, .d_k = 16, .d_v = 4},
+                                      seed);
     return against_recurrence(method, long_inputs.call);
   });
 }
@@ -149,7 +160,8 @@ void make_decays_strong(const Attention& method, AttentionInputs& inputs, Seed s
     const bool decay = declared[e].values == ExtraInput::Values::non_positive;
     if (!decay && declared[e].values != ExtraInput::Values::non_negative) continue;
     Rng rng(seed.derive("strength"));
-    for (float& x : inputs.extra[e]) x *= static_cast<float>(std::pow(10.0, 8 * rng.uniform() - (decay ? 4 : 7)));
+    for (float& x : inputs.extra[e])
+      x *= static_cast<float>(std::pow(10.0, 8 * rng.uniform() - (decay ? 4 : 7)));
   }
 }
 
@@ -168,7 +180,8 @@ Verdict strong_decays_stay_correct(const Subject& subject) {
       std::vector<float> o(expected.size(), std::nanf(""));
       method.forward_in_chunks(inputs.call, {o.data(), {2, 300, inputs.call.d_v()}}, chunk);
       const double largest = std::ranges::max(expected, {}, [](float x) { return std::abs(x); });
-      const double bound = 4 * method.traits().max_error * std::max({1.0, largest, error_unit(inputs.call, nullptr)});
+      const double bound =
+          4 * method.traits().max_error * std::max({1.0, largest, error_unit(inputs.call, nullptr)});
       if (const double difference = distance(expected, o); !(difference <= bound))
         return fmt::format("chunk {}: differs by {:.3g} > {:.3g}", chunk, difference, bound);
     }
@@ -177,8 +190,10 @@ Verdict strong_decays_stay_correct(const Subject& subject) {
 }
 
 constexpr Rule k_rules[] = {
-    {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64", long_contexts_agree_with_float64},
-    {"StrongDecaysStayCorrect", "decays from none to far below float32 give finite, correct outputs in any chunk",
+    {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64",
+     long_contexts_agree_with_float64},
+    {"StrongDecaysStayCorrect",
+     "decays from none to far below float32 give finite, correct outputs in any chunk",
      strong_decays_stay_correct},
 };
 

@@ -98,8 +98,9 @@ class HeadBackward {
     }
     if (pass_.form().read_before_write) {
       std::vector<TensorView<const float, 2>> extra, none(declared_.size());
-      pass_.method().bonus_backward(pass_.rows(Tokens::key, head_, 0, 0, extra), d_bonus_.span(),
-                                    {{}, std::vector<TensorView<float, 2>>(declared_.size()), sink_.parameters});
+      pass_.method().bonus_backward(
+          pass_.rows(Tokens::key, head_, 0, 0, extra), d_bonus_.span(),
+          {{}, std::vector<TensorView<float, 2>>(declared_.size()), sink_.parameters});
     }
   }
 
@@ -111,10 +112,10 @@ class HeadBackward {
       call_.stop.throw_if_stopped();
       c_.read_all(r0, std::min(n_q, r0 + c_.capacity), state_.data(), z_.data());
       load_output_gradients();
-      product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v, c_.f_pad,
-              false);
-      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.n, c_.d_o,
-              true);
+      product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
+              c_.f_pad, false);
+      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.n,
+              c_.d_o, true);
       clear(d_q_plain_);
       if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
       query_side();
@@ -124,9 +125,10 @@ class HeadBackward {
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) {
       call_.stop.throw_if_stopped();
       c_.load(j0, n_k);
-      product(as_is(c_.v.data(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v, c_.f_pad,
-              false);
-      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o, false);
+      product(as_is(c_.v.data(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
+              c_.f_pad, false);
+      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f,
+              c_.d_o, false);
       clear(d_k_plain_);
       if (pass_.form().normalised) add_to_rows(d_k_plain_.data());
       key_side();
@@ -178,9 +180,10 @@ class HeadBackward {
     kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
     kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // through S + k~^T U and z + sum of k~
-    product(as_is(c_.written(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v, c_.f_pad,
+    product(as_is(c_.written(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
+            c_.f_pad, false);
+    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
             false);
-    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o, false);
     clear(d_k_plain_), clear(d_q_plain_), clear(d_q_), clear(d_k_read_);
     if (form.normalised) add_to_rows(c_.rotates ? d_k_plain_.data() : d_k_.data());
     if (c_.width > 0) through_border();
@@ -218,20 +221,22 @@ class HeadBackward {
     c_.score();
     if (form.normalised) c_.read(state_.data(), z_.data());
     load_output_gradients();
-    product(as_is(d_n_.data(), c_.d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad, false,
-            Shape::lower_out);
+    product(as_is(d_n_.data(), c_.d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad,
+            false, Shape::lower_out);
     if (form.normalised && !c_.rotates)
       for (index_t t = 0; t < n; ++t)
         for (index_t j = 0; j <= t; ++j) d_scores_[t * c_.c_pad + j] += d_denominator_[t];
     if (form.read_before_write) through_own_key();
     kernels::keep_lower(d_scores_.data(), c_.c_pad, n, n_pad, form.read_before_write, nullptr);
-    product(transposed(c_.scores.data(), c_.c_pad), d_n_.data(), c_.d_o, d_u_.data(), c_.d_o, n, n, c_.d_o, true,
-            Shape::upper_in);
+    product(transposed(c_.scores.data(), c_.c_pad), d_n_.data(), c_.d_o, d_u_.data(), c_.d_o, n, n, c_.d_o,
+            true, Shape::upper_in);
     product(as_is(d_n_.data(), c_.d_o), state_t_.data(), ld, d_q_.data(), ld, n, c_.d_v, ld, true);
-    product(as_is(d_scores_.data(), c_.c_pad), c_.k_tilde(), ld, d_q_.data(), ld, n, n, ld, true, Shape::lower_in);
+    product(as_is(d_scores_.data(), c_.c_pad), c_.k_tilde(), ld, d_q_.data(), ld, n, n, ld, true,
+            Shape::lower_in);
     product(transposed(d_scores_.data(), c_.c_pad), c_.q_tilde(), ld, d_k_.data(), ld, n, n, ld, true,
             Shape::upper_in);
-    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, n, c_.d_o, true);
+    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, n, c_.d_o,
+            true);
     if (!form.normalised) return;
     through_denominators(c_.q_plain_tilde(), c_.rotates ? d_q_plain_.data() : d_q_.data());
     if (!c_.rotates) return;
@@ -239,8 +244,8 @@ class HeadBackward {
       std::fill_n(d_scores_.data() + t * c_.c_pad, t + 1, d_denominator_[t]);
     product(as_is(d_scores_.data(), c_.c_pad), c_.k_plain_tilde(), ld, d_q_plain_.data(), ld, n, n, ld, true,
             Shape::lower_in);
-    product(transposed(d_scores_.data(), c_.c_pad), c_.q_plain_tilde(), ld, d_k_plain_.data(), ld, n, n, ld, true,
-            Shape::upper_in);
+    product(transposed(d_scores_.data(), c_.c_pad), c_.q_plain_tilde(), ld, d_k_plain_.data(), ld, n, n, ld,
+            true, Shape::upper_in);
   }
 
   /// The diagonal of A with read_before_write: q . diag(bonus) k of the token itself, without decay. Its gradients
@@ -265,10 +270,11 @@ class HeadBackward {
     const Scratch<float> read(n * d_o), d_strength(n);
     product(as_is(c_.k_hat(), ld), state_.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
     kernels::transpose(c_.k_tilde(), ld, n, c_.f, c_.k_scaled_t.data(), c_.c_pad);
-    product(as_is(c_.k_hat(), ld), c_.k_scaled_t.data(), c_.c_pad, c_.solver.data(), c_.c_pad, n, c_.f, n_pad, false,
-            Shape::lower_out);
+    product(as_is(c_.k_hat(), ld), c_.k_scaled_t.data(), c_.c_pad, c_.solver.data(), c_.c_pad, n, c_.f, n_pad,
+            false, Shape::lower_out);
     kernels::keep_lower(c_.solver.data(), c_.c_pad, n, n_pad, true, nullptr);
-    product(as_is(c_.solver.data(), c_.c_pad), c_.u.data(), d_o, read.data(), d_o, n, n, d_o, true, Shape::lower_in);
+    product(as_is(c_.solver.data(), c_.c_pad), c_.u.data(), d_o, read.data(), d_o, n, n, d_o, true,
+            Shape::lower_in);
     for (index_t t = 0; t < n; ++t) {
       double sum = 0;
       for (index_t c = 0; c < c_.d_v; ++c)
@@ -276,18 +282,21 @@ class HeadBackward {
       d_strength[t] = static_cast<float>(sum);
       for (index_t c = 0; c < d_o; ++c) read[t * d_o + c] = -(d_u_[t * d_o + c] *= c_.strength[t]);  // -dV
     }
-    product(as_is(read.data(), d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad, false,
-            Shape::lower_out);
+    product(as_is(read.data(), d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad,
+            false, Shape::lower_out);
     kernels::keep_lower(d_scores_.data(), c_.c_pad, n, n_pad, true, nullptr);  // G
-    product(as_is(d_scores_.data(), c_.c_pad), c_.k_tilde(), ld, d_k_read_.data(), ld, n, n, ld, true, Shape::lower_in);
+    product(as_is(d_scores_.data(), c_.c_pad), c_.k_tilde(), ld, d_k_read_.data(), ld, n, n, ld, true,
+            Shape::lower_in);
     product(as_is(read.data(), d_o), state_t_.data(), ld, d_k_read_.data(), ld, n, c_.d_v, ld, true);
-    product(transposed(d_scores_.data(), c_.c_pad), c_.k_hat(), ld, d_k_.data(), ld, n, n, ld, true, Shape::upper_in);
+    product(transposed(d_scores_.data(), c_.c_pad), c_.k_hat(), ld, d_k_.data(), ld, n, n, ld, true,
+            Shape::upper_in);
     product(transposed(c_.k_hat(), ld), read.data(), d_o, d_state_.data(), d_o, c_.f, n, d_o, true);
     if (!c_.has_keys) return;
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::key, head_, c_.p0, c_.p0 + n, extra);
-    pass_.method().write_strength_backward(rows, d_strength.span(), into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
+    pass_.method().write_strength_backward(rows, d_strength.span(),
+                                           into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
   }
 
   /// dl from the scaled rows, and the rows' gradients before scaling.
@@ -353,7 +362,8 @@ class HeadBackward {
   void query_side() {
     if (sink_.gradients.d_q.empty()) return;
     const index_t n = c_.row_end - c_.row_begin;
-    join(Tokens::query, c_.row_begin, c_.row_end, rows_of(d_q_, c_.first_row, n), rows_of(d_q_plain_, c_.first_row, n));
+    join(Tokens::query, c_.row_begin, c_.row_end, rows_of(d_q_, c_.first_row, n),
+         rows_of(d_q_plain_, c_.first_row, n));
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::query, head_, c_.row_begin, c_.row_end, extra);
@@ -379,12 +389,14 @@ class HeadBackward {
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::key, head_, j0, j1, extra);
     const TensorView<const float, 2> out(c_.k.plain(), {n, c_.f}, {c_.f_pad, 1});
-    pass_.method().key_features_backward(rows, call_.k[source].slice(0, j0, j1), out, rows_of(d_k_, 0, n),
-                                         into(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1), d_extra));
+    pass_.method().key_features_backward(
+        rows, call_.k[source].slice(0, j0, j1), out, rows_of(d_k_, 0, n),
+        into(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1), d_extra));
   }
 
   /// The own key of read_before_write is a product of rotated rows, the denominators take plain ones.
-  void join(Tokens side, index_t begin, index_t end, TensorView<float, 2> turned, TensorView<float, 2> plain) {
+  void join(Tokens side, index_t begin, index_t end, TensorView<float, 2> turned,
+            TensorView<float, 2> plain) {
     const auto add = [&] {
       for (index_t t = 0; t < turned.shape(0); ++t)
         for (index_t c = 0; c < c_.f; ++c) turned(t, c) += plain(t, c);
@@ -411,8 +423,9 @@ class HeadBackward {
 
 }  // namespace
 
-void ChunkAttention::backward(const AttentionCall& call, TensorView<const float, 3> o, TensorView<const float, 3>,
-                              TensorView<const float, 3> d_o, const Gradients& gradients) const {
+void ChunkAttention::backward(const AttentionCall& call, TensorView<const float, 3> o,
+                              TensorView<const float, 3>, TensorView<const float, 3> d_o,
+                              const Gradients& gradients) const {
   check_call(*this, call, o);
   if (call.n_k() == 0 || call.n_q() == 0) return;
   const ChunkPass pass(*this, call);
@@ -426,7 +439,8 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
   parallel_for(call.h_kv(), 1, [&](index_t key_head, index_t) {
     std::vector<std::span<float>> parameters;
     float* at = storage.data() + static_cast<std::size_t>(key_head) * n_values;
-    for (const std::span<float>& values : shared) parameters.emplace_back(at, values.size()), at += values.size();
+    for (const std::span<float>& values : shared)
+      parameters.emplace_back(at, values.size()), at += values.size();
     const Sink sink{gradients, parameters};
     for (index_t head = key_head * group; head < (key_head + 1) * group; ++head) {
       HeadBackward head_backward(pass, head, capacity, o, d_o, sink);

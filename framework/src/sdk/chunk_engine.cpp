@@ -49,7 +49,8 @@ class HeadStream {
     }
     for (index_t r0 = 0; r0 < pass_.call().n_q(); r0 += chunk_.n) {
       pass_.call().stop.throw_if_stopped();
-      chunk_.read_all(r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_.data(), normaliser_.data());
+      chunk_.read_all(r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_.data(),
+                      normaliser_.data());
       chunk_.store(o);
     }
   }
@@ -100,27 +101,34 @@ float to_features(std::span<float> logarithms, float& largest) {
 void ChunkAttention::log_decay(const ChunkRows&, TensorView<float, 2>) const {
   missing("log_decay", "has a decay");
 }
-void ChunkAttention::write_strength(const ChunkRows&, std::span<float> out) const { std::ranges::fill(out, 1.0f); }
+void ChunkAttention::write_strength(const ChunkRows&, std::span<float> out) const {
+  std::ranges::fill(out, 1.0f);
+}
 void ChunkAttention::bonus(const ChunkRows&, std::span<float> out) const { std::ranges::fill(out, 1.0f); }
-void ChunkAttention::query_features_backward(const ChunkRows&, TensorView<const float, 2>, TensorView<const float, 2>,
-                                             TensorView<const float, 2>, const ChunkRowGradients&) const {
+void ChunkAttention::query_features_backward(const ChunkRows&, TensorView<const float, 2>,
+                                             TensorView<const float, 2>, TensorView<const float, 2>,
+                                             const ChunkRowGradients&) const {
   missing("query_features_backward", "has gradients");
 }
-void ChunkAttention::key_features_backward(const ChunkRows&, TensorView<const float, 2>, TensorView<const float, 2>,
-                                           TensorView<const float, 2>, const ChunkRowGradients&) const {
+void ChunkAttention::key_features_backward(const ChunkRows&, TensorView<const float, 2>,
+                                           TensorView<const float, 2>, TensorView<const float, 2>,
+                                           const ChunkRowGradients&) const {
   missing("key_features_backward", "has gradients");
 }
 // Decays, strengths and bonuses that depend on no input and no parameter have nothing to do here.
-void ChunkAttention::log_decay_backward(const ChunkRows&, TensorView<const float, 2>, const ChunkRowGradients&) const {}
+void ChunkAttention::log_decay_backward(const ChunkRows&, TensorView<const float, 2>,
+                                        const ChunkRowGradients&) const {}
 void ChunkAttention::write_strength_backward(const ChunkRows&, std::span<const float>,
                                              const ChunkRowGradients&) const {}
-void ChunkAttention::bonus_backward(const ChunkRows&, std::span<const float>, const ChunkRowGradients&) const {}
+void ChunkAttention::bonus_backward(const ChunkRows&, std::span<const float>,
+                                    const ChunkRowGradients&) const {}
 
 void ChunkAttention::forward(const AttentionCall& call, TensorView<float, 3> o) const {
   forward_in_chunks(call, o, k_default_chunk);
 }
 
-void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<float, 3> o, index_t chunk) const {
+void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<float, 3> o,
+                                       index_t chunk) const {
   check_call(*this, call, o);
   if (chunk < 1) throw MethodError(fmt::format("the chunk must be >= 1, is {}", chunk));
   if (call.n_k() == 0) {
@@ -139,7 +147,8 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
 }
 
 index_t ChunkAttention::state_size(const AttentionContext& context) const {
-  return context.h_q * (feature_size(context) * (context.d_v + (form().normalised ? 1 : 0)) + (form().log_keys ? 1 : 0));
+  return context.h_q *
+         (feature_size(context) * (context.d_v + (form().normalised ? 1 : 0)) + (form().log_keys ? 1 : 0));
 }
 
 double ChunkAttention::state_bytes(const AttentionContext& context, index_t) const {
@@ -157,19 +166,23 @@ double ChunkAttention::flops(const AttentionContext& context, index_t n_q, index
 
 const AttentionWeights* ChunkAttention::weights() const {
   const ChunkForm f = form();
-  return f.delta_rule || f.read_before_write || f.log_keys || f.decay == ChunkForm::Decay::channel ? nullptr : this;
+  return f.delta_rule || f.read_before_write || f.log_keys || f.decay == ChunkForm::Decay::channel ? nullptr
+                                                                                                   : this;
 }
 
 void ChunkAttention::start(const AttentionContext& context, ParameterValues, std::span<float> state) const {
   const std::size_t of_head = state.size() / static_cast<std::size_t>(context.h_q);
   if (static_cast<index_t>(state.size()) != state_size(context))
-    throw MethodError(fmt::format("the state must hold {} floats, holds {}", state_size(context), state.size()));
+    throw MethodError(
+        fmt::format("the state must hold {} floats, holds {}", state_size(context), state.size()));
   std::ranges::fill(state, 0.0f);
-  for (std::size_t x = of_head; x <= state.size() && form().log_keys; x += of_head)  // the largest logarithm so far
+  for (std::size_t x = of_head; x <= state.size() && form().log_keys;
+       x += of_head)  // the largest logarithm so far
     state[x - 1] = -std::numeric_limits<float>::infinity();
 }
 
-void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const {
+void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> state,
+                          TensorView<float, 2> o) const {
   if (token.position)
     if (const std::string reason = refuses(*token.position); !reason.empty())
       throw MethodError("attention step: position refused: " + reason);
@@ -197,14 +210,15 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
     if (form.delta_rule) pass.write_strength(head, 0, 1, {&strength, 1});
     const std::span<const float> v = call.v.row(call.kv_head(head), 0);
     const std::span<float> out = o.row(head);
-    const kernels::StateStep now{f, d_v, width, decay.data(), q.rotated(), k.rotated(), v.data(),
-                                 form.read_before_write};
+    const kernels::StateStep now{f,           d_v,         width,    decay.data(),
+                                 q.rotated(), k.rotated(), v.data(), form.read_before_write};
     kernels::state_step(now, form.delta_rule, strength, s, written.data(), out.data());
     s += f * d_v;
     if (form.read_before_write) {
       pass.bonus(head, bonus_now.span());
       double own = 0;
-      for (index_t c = 0; c < f; ++c) own += static_cast<double>(q.rotated()[c] * bonus_now[c] * k.rotated()[c]);
+      for (index_t c = 0; c < f; ++c)
+        own += static_cast<double>(q.rotated()[c] * bonus_now[c] * k.rotated()[c]);
       for (std::size_t c = 0; c < out.size(); ++c) out[c] += static_cast<float>(own) * v[c];
     }
     if (!form.normalised) continue;
@@ -214,7 +228,8 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
       denominator += static_cast<double>(q.plain()[c] * *s);
     }
     if (form.log_keys) ++s;
-    for (float& x : out) x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
+    for (float& x : out)
+      x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
   }
 }
 
@@ -247,8 +262,8 @@ void ChunkAttention::rows(const AttentionCall& call, index_t head, index_t begin
         k_t[c * chunk + t] = k.rotated()[t * f_pad + c], k_plain_t[c * chunk + t] = k.plain()[t * f_pad + c];
     }
     kernels::multiply(q.rotated(), f_pad, k_t.data(), chunk, scores.data(), chunk, n_rows, f, chunk, false);
-    kernels::multiply(q.plain(), f_pad, k_plain_t.data(), chunk, plain_scores.data(), chunk, n_rows, f,
-                      chunk, false);
+    kernels::multiply(q.plain(), f_pad, k_plain_t.data(), chunk, plain_scores.data(), chunk, n_rows, f, chunk,
+                      false);
     for (index_t r = 0; r < n_rows; ++r)
       for (index_t t = 0; t < n; ++t) {
         const bool seen = !call.causal || j0 + t <= begin + r + call.query_offset;

@@ -26,8 +26,8 @@ constexpr index_t k_rows = 6;  // 16 registers
 HWY_INLINE index_t lane_count() { return static_cast<index_t>(hn::Lanes(Floats())); }
 
 template <index_t Rows, index_t Vectors>
-HWY_INLINE void product_block(const Left& a, const float* HWY_RESTRICT b, index_t ldb, float* HWY_RESTRICT out,
-                              index_t ldo, index_t n_inner, bool accumulate) {
+HWY_INLINE void product_block(const Left& a, const float* HWY_RESTRICT b, index_t ldb,
+                              float* HWY_RESTRICT out, index_t ldo, index_t n_inner, bool accumulate) {
   const Floats f;
   const index_t lanes = lane_count(), row = a.row;
   Vec sum[Rows][Vectors];
@@ -84,8 +84,12 @@ void Transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 #if HWY_TARGET != HWY_SCALAR
   const hn::FixedTag<float, 4> f;
   const hn::Repartition<double, decltype(f)> d;
-  const auto low = [&](auto x, auto y) { return hn::BitCast(f, hn::InterleaveLower(d, hn::BitCast(d, x), hn::BitCast(d, y))); };
-  const auto high = [&](auto x, auto y) { return hn::BitCast(f, hn::InterleaveUpper(d, hn::BitCast(d, x), hn::BitCast(d, y))); };
+  const auto low = [&](auto x, auto y) {
+    return hn::BitCast(f, hn::InterleaveLower(d, hn::BitCast(d, x), hn::BitCast(d, y)));
+  };
+  const auto high = [&](auto x, auto y) {
+    return hn::BitCast(f, hn::InterleaveUpper(d, hn::BitCast(d, x), hn::BitCast(d, y)));
+  };
   for (; r + 4 <= n_rows; r += 4) {
     index_t c = 0;
     for (; c + 4 <= n_cols; c += 4) {
@@ -138,8 +142,8 @@ HWY_INLINE hn::Vec<FloatsOfDoubles> exp_of(hn::Vec<Doubles> x) {
   return hn::Mul(y, hn::BitCast(f, power));
 }
 
-void ScaleByExp(const double* exponent, index_t width, double sign, const float* x, index_t n,
-                index_t f, index_t ld, float* out) {
+void ScaleByExp(const double* exponent, index_t width, double sign, const float* x, index_t n, index_t f,
+                index_t ld, float* out) {
   const Doubles d;
   const FloatsOfDoubles half;
   const auto lanes = static_cast<index_t>(hn::Lanes(d));
@@ -182,7 +186,8 @@ void ColumnSums(const float* x, index_t ld, index_t n, index_t n_cols, float* su
   }
 }
 
-void RowDots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols, float* out) {
+void RowDots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols,
+             float* out) {
   const Floats f;
   for (index_t t = 0; t < n; ++t) {
     Vec sum = hn::Zero(f);
@@ -206,12 +211,13 @@ void SolveUnitLower(const float* minus_m, index_t ldm, float* u, index_t ldu, in
     const index_t block = transposed_system ? n_blocks - 1 - step : step;
     const index_t r0 = block * k_rows, r1 = std::min(n, r0 + k_rows);
     if (transposed_system) {
-      Product({minus_m + r1 * ldm + r0, 1, ldm}, u + r1 * ldu, ldu, u + r0 * ldu, ldu, r1 - r0, n - r1, n_cols, true,
-              Shape::full);
+      Product({minus_m + r1 * ldm + r0, 1, ldm}, u + r1 * ldu, ldu, u + r0 * ldu, ldu, r1 - r0, n - r1,
+              n_cols, true, Shape::full);
       for (index_t r = r1 - 1; r >= r0; --r)
         for (index_t j = r + 1; j < r1; ++j) add_row(u + j * ldu, minus_m[j * ldm + r], u + r * ldu, n_cols);
     } else {
-      Product({minus_m + r0 * ldm, ldm, 1}, u, ldu, u + r0 * ldu, ldu, r1 - r0, r0, n_cols, true, Shape::full);
+      Product({minus_m + r0 * ldm, ldm, 1}, u, ldu, u + r0 * ldu, ldu, r1 - r0, r0, n_cols, true,
+              Shape::full);
       for (index_t r = r0; r < r1; ++r)
         for (index_t j = r0; j < r; ++j) add_row(u + j * ldu, minus_m[r * ldm + j], u + r * ldu, n_cols);
     }
@@ -220,8 +226,8 @@ void SolveUnitLower(const float* minus_m, index_t ldm, float* u, index_t ldu, in
 
 /// Columns c .. c + Vectors vectors of d of the state: they stay in registers over all features.
 template <class D, int Vectors>
-HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float strength, index_t c, float* s, float* u,
-                             float* o) {
+HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float strength, index_t c, float* s,
+                             float* u, float* o) {
   using V = hn::Vec<D>;
   const auto lanes = static_cast<index_t>(hn::Lanes(d));
   const auto decay_of = [&](index_t a) { return t.decay[t.decay_width == 1 ? 0 : a]; };
@@ -260,7 +266,8 @@ void Step(const StateStep& t, bool delta_rule, float strength, float* s, float* 
   const Floats f;
   const index_t lanes = lane_count();
   index_t c = 0;
-  for (; c + 4 * lanes <= t.d_v; c += 4 * lanes) step_columns<Floats, 4>(f, t, delta_rule, strength, c, s, u, o);
+  for (; c + 4 * lanes <= t.d_v; c += 4 * lanes)
+    step_columns<Floats, 4>(f, t, delta_rule, strength, c, s, u, o);
   for (; c + lanes <= t.d_v; c += lanes) step_columns<Floats, 1>(f, t, delta_rule, strength, c, s, u, o);
   const hn::CappedTag<float, 1> one;
   for (; c < t.d_v; ++c) step_columns<decltype(one), 1>(one, t, delta_rule, strength, c, s, u, o);
@@ -293,8 +300,8 @@ void transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict, float* row_sums) {
   HWY_DYNAMIC_DISPATCH(KeepLower)(scores, ld, n, n_pad, strict, row_sums);
 }
-void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
-                  index_t f, index_t ld, float* out) {
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n, index_t f,
+                  index_t ld, float* out) {
   HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, width, sign, x, n, f, ld, out);
 }
 void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width) {
@@ -306,13 +313,15 @@ void column_sums(const float* x, index_t ld, index_t n, index_t n_cols, float* s
 void row_dots(const float* x, index_t ld, const float* y, index_t n, index_t n_cols, float* out) {
   HWY_DYNAMIC_DISPATCH(RowDots)(x, ld, y, 0, n, n_cols, out);
 }
-void paired_row_dots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols, float* out) {
+void paired_row_dots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols,
+                     float* out) {
   HWY_DYNAMIC_DISPATCH(RowDots)(x, ldx, y, ldy, n, n_cols, out);
 }
 void solve_unit_lower(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n, index_t n_cols) {
   HWY_DYNAMIC_DISPATCH(SolveUnitLower)(minus_m, ldm, u, ldu, n, n_cols, false);
 }
-void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n, index_t n_cols) {
+void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n,
+                                 index_t n_cols) {
   HWY_DYNAMIC_DISPATCH(SolveUnitLower)(minus_m, ldm, u, ldu, n, n_cols, true);
 }
 void state_step(const StateStep& step, bool delta_rule, float strength, float* s, float* u, float* o) {

@@ -13,8 +13,8 @@ inline Left transposed(const float* data, index_t ld) { return {data, 1, ld}; }
 enum class Shape {
   full,
   lower_out,  ///< only out[r, c] with c <= r is wanted; what lies above is undefined or, with accumulate, kept or undefined
-  lower_in,   ///< a[r, k] is 0 for k > r
-  upper_in    ///< a[r, k] is 0 for k < r
+  lower_in,  ///< a[r, k] is 0 for k > r
+  upper_in   ///< a[r, k] is 0 for k < r
 };
 
 /// out[r, c] = (accumulate ? out[r, c] : 0) + sum_{k < n_inner} a[r, k] b[k, c]. @pre n_cols multiple of k_row_pad
@@ -30,8 +30,8 @@ void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict
 /// out[t, c] = x[t, c] exp(sign exponent[t, c]) for c < f; by one number per row when width is 1.
 /// The exponent is taken in double and split into a power of two and a rest, so large exponents cost no accuracy.
 /// x, out and, unless width is 1, exponent with leading dimension ld. @pre width is 1 or f
-void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
-                  index_t f, index_t ld, float* out);
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n, index_t f,
+                  index_t ld, float* out);
 
 /// s[a, :] *= factor[width == 1 ? 0 : a], a < f.
 void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width);
@@ -42,12 +42,14 @@ void column_sums(const float* x, index_t ld, index_t n, index_t n_cols, float* s
 /// out[t] = sum_c x[t, c] y[c].
 void row_dots(const float* x, index_t ld, const float* y, index_t n, index_t n_cols, float* out);
 /// out[t] = sum_c x[t, c] y[t, c].
-void paired_row_dots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols, float* out);
+void paired_row_dots(const float* x, index_t ldx, const float* y, index_t ldy, index_t n, index_t n_cols,
+                     float* out);
 
 /// u <- (I + M)^-1 u, M strictly lower triangular, given as -M with zeros elsewhere up to the next k_row_pad.
 void solve_unit_lower(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n, index_t n_cols);
 /// u <- (I + M)^-T u.
-void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n, index_t n_cols);
+void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n,
+                                 index_t n_cols);
 
 /// One token of a state s [f, d_v], gapless, and its reading. decay [width] with width 0 (none), 1 or f; key [f].
 struct StateStep {

@@ -64,13 +64,15 @@ void ChunkOfHead::scale(const double* exponents, double sign, const float* from,
 /// Cumulative logs of the tokens; shortens the chunk so that none falls below -k_longest_log_decay.
 void ChunkOfHead::load_decay() {
   n = std::min(n, 2 * last_n);
-  if (!pass.form().log_keys) pass.log_decay(head, p0, p0 + n, {log_decay.data(), {n, width}, {exponent_width, 1}});
+  if (!pass.form().log_keys)
+    pass.log_decay(head, p0, p0 + n, {log_decay.data(), {n, width}, {exponent_width, 1}});
   for (index_t t = 0; t < n; ++t) {
     const double* before = exponent.data() + t * exponent_width;
     double* after = exponent.data() + (t + 1) * exponent_width;
     double largest = 0;
     for (index_t c = 0; c < exponent_width; ++c) {
-      after[c] = before[c] + std::max(static_cast<double>(log_decay[t * exponent_width + c]), -k_longest_log_decay);
+      after[c] =
+          before[c] + std::max(static_cast<double>(log_decay[t * exponent_width + c]), -k_longest_log_decay);
       largest = std::max(largest, std::abs(after[c]));
     }
     if (t > 0 && largest > k_longest_log_decay) {
@@ -102,7 +104,8 @@ void ChunkOfHead::load_log_keys() {
   load_decay();
   // The chunk may have become shorter; c is that of its last token. Only tokens that are kept enter the state.
   for (index_t t = 0; t < n; ++t)
-    if (!std::isinf(static_cast<double>(shift[t]))) largest_log = std::max(largest_log, static_cast<double>(shift[t]));
+    if (!std::isinf(static_cast<double>(shift[t])))
+      largest_log = std::max(largest_log, static_cast<double>(shift[t]));
   pass.rotate_keys(p0, p0 + n, k);
 }
 
@@ -119,7 +122,8 @@ index_t ChunkOfHead::load(index_t position, index_t p_end) {
   }
   if (has_keys) {
     if (!pass.form().log_keys) pass.keys(head, p0, p0 + n, k);
-    for (index_t t = 0; t < n; ++t) std::ranges::copy(call.v.row(call.kv_head(head), p0 + t), v.data() + t * d_o);
+    for (index_t t = 0; t < n; ++t)
+      std::ranges::copy(call.v.row(call.kv_head(head), p0 + t), v.data() + t * d_o);
     if (pass.form().delta_rule) {
       std::fill_n(strength.data(), n, 1.0f);
       pass.write_strength(head, p0, p0 + n, strength.span().first(static_cast<std::size_t>(n)));
@@ -161,7 +165,8 @@ void ChunkOfHead::decay(float* state, double* normaliser) const {
   if (width == 0) return;
   kernels::scale_state(state, d_o, f, d_o, border.data(), exponent_width == 1 ? 1 : f);
   const double* last = exponent.data() + n * exponent_width;
-  for (index_t c = 0; c < f && pass.form().normalised; ++c) normaliser[c] *= std::exp(last[exponent_width == 1 ? 0 : c]);
+  for (index_t c = 0; c < f && pass.form().normalised; ++c)
+    normaliser[c] *= std::exp(last[exponent_width == 1 ? 0 : c]);
 }
 
 void ChunkOfHead::write(const float* state) const {
@@ -171,8 +176,8 @@ void ChunkOfHead::write(const float* state) const {
   for (index_t t = 0; t < n; ++t)
     for (index_t c = 0; c < d_o; ++c) u[t * d_o + c] = strength[t] * (v[t * d_o + c] - u[t * d_o + c]);
   kernels::transpose(k_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
-  kernels::product(kernels::as_is(k_hat(), f_pad), k_scaled_t.data(), c_pad, solver.data(), c_pad, n, f, n_pad, false,
-                   kernels::Shape::lower_out);
+  kernels::product(kernels::as_is(k_hat(), f_pad), k_scaled_t.data(), c_pad, solver.data(), c_pad, n, f,
+                   n_pad, false, kernels::Shape::lower_out);
   kernels::keep_lower(solver.data(), c_pad, n, n_pad, true, nullptr);
   for (index_t t = 0; t < n; ++t)
     for (index_t j = 0; j < t; ++j) solver[t * c_pad + j] *= -strength[t];
@@ -184,13 +189,13 @@ void ChunkOfHead::score() const {
   const bool strict = pass.form().read_before_write, normalised = pass.form().normalised;
   if (normalised && rotates) {
     kernels::transpose(k_plain_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
-    kernels::product(kernels::as_is(q_plain_tilde(), f_pad), k_scaled_t.data(), c_pad, plain_scores.data(), c_pad, n, f,
-                     n_pad, false, kernels::Shape::lower_out);
+    kernels::product(kernels::as_is(q_plain_tilde(), f_pad), k_scaled_t.data(), c_pad, plain_scores.data(),
+                     c_pad, n, f, n_pad, false, kernels::Shape::lower_out);
     kernels::keep_lower(plain_scores.data(), c_pad, n, n_pad, false, row_sums.data());
   }
   if (!pass.form().delta_rule) kernels::transpose(k_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
-  kernels::product(kernels::as_is(q_tilde(), f_pad), k_scaled_t.data(), c_pad, scores.data(), c_pad, n, f, n_pad, false,
-                   kernels::Shape::lower_out);
+  kernels::product(kernels::as_is(q_tilde(), f_pad), k_scaled_t.data(), c_pad, scores.data(), c_pad, n, f,
+                   n_pad, false, kernels::Shape::lower_out);
   kernels::keep_lower(scores.data(), c_pad, n, n_pad, strict,
                       normalised && !rotates ? row_sums.data() : nullptr);
   if (!strict) return;
@@ -206,11 +211,12 @@ void ChunkOfHead::read(const float* state, const double* normaliser) const {
   kernels::product(kernels::as_is(scores.data(), c_pad), written(), d_o, out.data(), d_o, n, n, d_o, true,
                    kernels::Shape::lower_in);
   if (!pass.form().normalised) return;
-  std::transform(normaliser, normaliser + f, normaliser_row.data(), [](double x) { return static_cast<float>(x); });
+  std::transform(normaliser, normaliser + f, normaliser_row.data(),
+                 [](double x) { return static_cast<float>(x); });
   kernels::row_dots(q_plain_tilde(), f_pad, normaliser_row.data(), n, f_pad, denominator.data());
   for (index_t t = 0; t < n; ++t)
-    denominator[t] = static_cast<float>(static_cast<double>(denominator[t]) + static_cast<double>(row_sums[t]) +
-                                        pass.form().epsilon);
+    denominator[t] = static_cast<float>(static_cast<double>(denominator[t]) +
+                                        static_cast<double>(row_sums[t]) + pass.form().epsilon);
 }
 
 void ChunkOfHead::leave(float* state, double* normaliser) const {

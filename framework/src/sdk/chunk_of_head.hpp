@@ -36,29 +36,37 @@ struct ChunkOfHead {
   const ChunkPass& pass;
   const index_t head, capacity, f, f_pad, d_v, d_o, c_pad, width, exponent_width;
   const bool rotates;
-  index_t p0 = 0, n = 0;                       ///< tokens p0 .. p0 + n - 1
-  bool has_keys = false;                       ///< the tokens lie before the end of the keys
-  index_t row_begin = 0, row_end = 0, first_row = 0;  ///< query rows, the first one at row first_row of the chunk
-  FeatureRows q, k;                            ///< [n, f_pad]
+  index_t p0 = 0, n = 0;  ///< tokens p0 .. p0 + n - 1
+  bool has_keys = false;  ///< the tokens lie before the end of the keys
+  index_t row_begin = 0, row_end = 0,
+          first_row = 0;  ///< query rows, the first one at row first_row of the chunk
+  FeatureRows q, k;       ///< [n, f_pad]
   Scratch<float> q_scaled, k_scaled, k_read, q_scaled_plain, k_scaled_plain;  ///< with decay; else size 0
-  Scratch<float> k_scaled_t;                   ///< [f_pad, c_pad]
-  Scratch<float> v, u;                         ///< [n, d_o]; u only with the delta rule
+  Scratch<float> k_scaled_t;                                                  ///< [f_pad, c_pad]
+  Scratch<float> v, u;  ///< [n, d_o]; u only with the delta rule
   Scratch<float> scores, solver, plain_scores, row_sums;
-  Scratch<float> out;                          ///< [n, d_o]
-  Scratch<double> exponent;                    ///< [n + 1, exponent_width], row t + 1 is L_t
+  Scratch<float> out;        ///< [n, d_o]
+  Scratch<double> exponent;  ///< [n + 1, exponent_width], row t + 1 is L_t
   Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(L_last)
 
   float* q_tilde() const { return width > 0 ? q_scaled.data() : q.rotated(); }
   float* k_tilde() const { return width > 0 ? k_scaled.data() : k.rotated(); }
   float* k_hat() const { return width > 0 ? k_read.data() : k.rotated(); }
-  float* q_plain_tilde() const { return !rotates ? q_tilde() : width > 0 ? q_scaled_plain.data() : q.plain(); }
-  float* k_plain_tilde() const { return !rotates ? k_tilde() : width > 0 ? k_scaled_plain.data() : k.plain(); }
+  float* q_plain_tilde() const {
+    return !rotates ? q_tilde() : width > 0 ? q_scaled_plain.data() : q.plain();
+  }
+  float* k_plain_tilde() const {
+    return !rotates ? k_tilde() : width > 0 ? k_scaled_plain.data() : k.plain();
+  }
   float* written() const { return pass.form().delta_rule ? u.data() : v.data(); }
   const double* key_exponent() const { return exponent.data() + exponent_width; }
-  const double* query_exponent() const { return pass.form().read_before_write ? exponent.data() : key_exponent(); }
+  const double* query_exponent() const {
+    return pass.form().read_before_write ? exponent.data() : key_exponent();
+  }
 
-  double largest_log;         ///< c before the chunk; after load() that of its last token
-  index_t last_n = capacity;  ///< tokens of the chunk before: where decays are strong, no more than twice that are tried
+  double largest_log;  ///< c before the chunk; after load() that of its last token
+  index_t last_n =
+      capacity;  ///< tokens of the chunk before: where decays are strong, no more than twice that are tried
 
  private:
   void load_decay();

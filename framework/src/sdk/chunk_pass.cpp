@@ -13,8 +13,9 @@ namespace {
 using Tokens = ExtraInput::Tokens;
 
 const Band* band_of(const PositionPlan* plan) {
-  return plan && !plan->bands.empty() && plan->bands.front().angle && plan->n_rot_dims > 0 ? &plan->bands.front()
-                                                                                           : nullptr;
+  return plan && !plan->bands.empty() && plan->bands.front().angle && plan->n_rot_dims > 0
+             ? &plan->bands.front()
+             : nullptr;
 }
 
 void check_form(const ChunkForm& form, const AttentionCall& call) {
@@ -25,7 +26,8 @@ void check_form(const ChunkForm& form, const AttentionCall& call) {
   if (form.delta_rule && form.read_before_write)
     throw MethodError("a chunk method with the delta rule reads after it writes");
   if (!call.causal && (form.decay != ChunkForm::Decay::none || form.delta_rule || form.read_before_write))
-    throw MethodError("a recurrence with decay, delta rule or bonus has no bidirectional form; set causal = true");
+    throw MethodError(
+        "a recurrence with decay, delta rule or bonus has no bidirectional form; set causal = true");
 }
 
 }  // namespace
@@ -79,8 +81,8 @@ void ChunkPass::turn(Tokens side, index_t begin, index_t end, TensorView<const f
                      TensorView<float, 2> out) const {
   const bool query = side == Tokens::query;
   apply_rotation(*call_.position, *band_, positions(side, begin, end),
-                 (query ? cosine_q_ : cosine_k_) + begin * n_pairs_, (query ? sine_q_ : sine_k_) + begin * n_pairs_,
-                 query ? 1 : -1, 0, in, out);
+                 (query ? cosine_q_ : cosine_k_) + begin * n_pairs_,
+                 (query ? sine_q_ : sine_k_) + begin * n_pairs_, query ? 1 : -1, 0, in, out);
 }
 
 void ChunkPass::rotate_back(Tokens side, index_t begin, index_t end, TensorView<float, 2> d_rows) const {
@@ -90,8 +92,8 @@ void ChunkPass::rotate_back(Tokens side, index_t begin, index_t end, TensorView<
   const Scratch<float> minus_sine(size);
   std::transform(from, from + size, minus_sine.data(), [](float x) { return -x; });
   apply_rotation(*call_.position, *band_, positions(side, begin, end),
-                 (side == Tokens::query ? cosine_q_ : cosine_k_) + begin * n_pairs_, minus_sine.data(), 1, 0, d_rows,
-                 d_rows);
+                 (side == Tokens::query ? cosine_q_ : cosine_k_) + begin * n_pairs_, minus_sine.data(), 1, 0,
+                 d_rows, d_rows);
 }
 
 ChunkRows ChunkPass::rows(Tokens side, index_t head, index_t begin, index_t end,
@@ -103,20 +105,22 @@ ChunkRows ChunkPass::rows(Tokens side, index_t head, index_t begin, index_t end,
       continue;
     }
     if (end > call_.extra[e].shape(1))
-      throw MethodError(fmt::format("the last query stands at {}, but '{}' is given for {} keys only", end - 1,
-                                    declared_[e].name, call_.extra[e].shape(1)));
+      throw MethodError(fmt::format("the last query stands at {}, but '{}' is given for {} keys only",
+                                    end - 1, declared_[e].name, call_.extra[e].shape(1)));
     extra.push_back(call_.extra[e][source].slice(0, begin, end));
   }
   const index_t first = begin + (side == Tokens::query ? call_.query_offset : first_key_);
   return {call_.context, call_.parameters, head, first, end - begin, extra};
 }
 
-void ChunkPass::queries(index_t head, index_t begin, index_t end, const FeatureRows& out, index_t first_row) const {
+void ChunkPass::queries(index_t head, index_t begin, index_t end, const FeatureRows& out,
+                        index_t first_row) const {
   std::vector<TensorView<const float, 2>> extra;
   const index_t ld = f_pad();
   const TensorView<float, 2> plain(out.plain() + first_row * ld, {end - begin, f_}, {ld, 1}),
       rotated(out.rotated() + first_row * ld, {end - begin, f_}, {ld, 1});
-  method_.query_features(rows(Tokens::query, head, begin, end, extra), call_.q[head].slice(0, begin, end), plain);
+  method_.query_features(rows(Tokens::query, head, begin, end, extra), call_.q[head].slice(0, begin, end),
+                         plain);
   if (band_) turn(Tokens::query, begin, end, plain, rotated);
 }
 

@@ -64,8 +64,8 @@ void Exp(In in, float factor, std::span<const float> shift, Out out) {
 }
 
 /// out[r, c] (+)= sum_k a[r, k] b[k, c], element (r, k) of a at a[r * row + k * inner]; any n_cols.
-void Multiply(const float* a, index_t row, index_t inner, const float* b, index_t ldb, float* out, index_t ldo,
-              index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
+void Multiply(const float* a, index_t row, index_t inner, const float* b, index_t ldb, float* out,
+              index_t ldo, index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
   const Floats f;
   const auto lanes = static_cast<index_t>(hn::Lanes(f));
   constexpr index_t k_rows = 8;
@@ -128,21 +128,22 @@ void elu1_rows(TensorView<const float, 2> in, TensorView<float, 2> out) {
   HWY_DYNAMIC_DISPATCH(Elu1)(in, out);
 }
 
-void exp_rows(TensorView<const float, 2> in, float factor, std::span<const float> shift, TensorView<float, 2> out) {
+void exp_rows(TensorView<const float, 2> in, float factor, std::span<const float> shift,
+              TensorView<float, 2> out) {
   using namespace feature_maps;
   HWY_DYNAMIC_DISPATCH(Exp)(in, factor, shift, out);
 }
 
-void multiply_rows(TensorView<const float, 2> in, TensorView<const float, 2> matrix_transposed, bool accumulate,
-                   TensorView<float, 2> out) {
+void multiply_rows(TensorView<const float, 2> in, TensorView<const float, 2> matrix_transposed,
+                   bool accumulate, TensorView<float, 2> out) {
   using namespace feature_maps;
   if (out.shape(1) % kernels::k_row_pad == 0)
     return kernels::product(kernels::as_is(in.data(), in.stride(0)), matrix_transposed.data(),
                             matrix_transposed.stride(0), out.data(), out.stride(0), in.shape(0), in.shape(1),
                             out.shape(1), accumulate);
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (in.data(), in.stride(0), 1, matrix_transposed.data(), matrix_transposed.stride(0), out.data(), out.stride(0),
-   in.shape(0), in.shape(1), out.shape(1), accumulate);
+  (in.data(), in.stride(0), 1, matrix_transposed.data(), matrix_transposed.stride(0), out.data(),
+   out.stride(0), in.shape(0), in.shape(1), out.shape(1), accumulate);
 }
 
 void add_rows(TensorView<const float, 2> in, float factor, TensorView<float, 2> out) {
@@ -173,16 +174,17 @@ void unit_rows_backward(TensorView<const float, 2> in, double epsilon, TensorVie
     for (index_t c = 0; c < in.shape(1); ++c) inner += static_cast<double>(out(t, c) * d_out(t, c));
     const double factor = 1 / root_of_square(in.row(t), epsilon);
     for (index_t c = 0; c < in.shape(1); ++c)
-      d_in(t, c) +=
-          static_cast<float>(factor * (static_cast<double>(d_out(t, c)) - inner * static_cast<double>(out(t, c))));
+      d_in(t, c) += static_cast<float>(
+          factor * (static_cast<double>(d_out(t, c)) - inner * static_cast<double>(out(t, c))));
   }
 }
 
-void add_outer_products(TensorView<const float, 2> a, TensorView<const float, 2> b, TensorView<float, 2> out) {
+void add_outer_products(TensorView<const float, 2> a, TensorView<const float, 2> b,
+                        TensorView<float, 2> out) {
   using namespace feature_maps;
   HWY_DYNAMIC_DISPATCH(Multiply)
-  (a.data(), 1, a.stride(0), b.data(), b.stride(0), out.data(), out.stride(0), out.shape(0), a.shape(0), out.shape(1),
-   true);
+  (a.data(), 1, a.stride(0), b.data(), b.stride(0), out.data(), out.stride(0), out.shape(0), a.shape(0),
+   out.shape(1), true);
 }
 
 }  // namespace borel

@@ -12,9 +12,9 @@
 
 #include <string>
 
-#include "borel/error.hpp"
 #include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/feature_maps.hpp"
+#include "borel/error.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -65,7 +65,8 @@ class CosFormer final : public borel::ChunkAttention {
 
  private:
   double angle(const ChunkRows& rows, index_t t) const {
-    const index_t horizon = params_.horizon != 0 ? params_.horizon : rows.context.max_n, place = rows.first_token + t;
+    const index_t horizon = params_.horizon != 0 ? params_.horizon : rows.context.max_n,
+                  place = rows.first_token + t;
     if (place >= horizon)
       throw borel::MethodError("cosformer: token " + std::to_string(place) + " lies beyond the horizon of " +
                                std::to_string(horizon) + " tokens; set horizon to the longest context");

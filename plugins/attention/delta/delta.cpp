@@ -64,7 +64,8 @@ class Delta final : public borel::ChunkAttention {
     borel::unit_rows(in, k_norm_epsilon, out);
   }
   void write_strength(const ChunkRows& rows, std::span<float> out) const override {
-    for (index_t t = 0; t < rows.n; ++t) out[static_cast<std::size_t>(t)] = factor() * rows.extra[k_beta](t, 0);
+    for (index_t t = 0; t < rows.n; ++t)
+      out[static_cast<std::size_t>(t)] = factor() * rows.extra[k_beta](t, 0);
   }
 
   bool has_gradients() const override { return true; }
@@ -72,7 +73,8 @@ class Delta final : public borel::ChunkAttention {
                                const ChunkRowGradients& into) const override {
     if (params_.norm == Norm::keys) return borel::add_rows(d_out, scale(in), into.d_in);
     const borel::Scratch<float> storage(2 * in.size());
-    const TensorView<float, 2> unit(storage.data(), in.shape()), d_unit(storage.data() + in.size(), in.shape());
+    const TensorView<float, 2> unit(storage.data(), in.shape()),
+        d_unit(storage.data() + in.size(), in.shape());
     borel::unit_rows(in, k_norm_epsilon, unit);
     borel::scale_rows(d_out, scale(in), d_unit);
     borel::unit_rows_backward(in, k_norm_epsilon, unit, d_unit, into.d_in);
@@ -84,7 +86,8 @@ class Delta final : public borel::ChunkAttention {
   void write_strength_backward(const ChunkRows& rows, std::span<const float> d_out,
                                const ChunkRowGradients& into) const override {
     if (into.d_extra[k_beta].empty()) return;
-    for (index_t t = 0; t < rows.n; ++t) into.d_extra[k_beta](t, 0) += factor() * d_out[static_cast<std::size_t>(t)];
+    for (index_t t = 0; t < rows.n; ++t)
+      into.d_extra[k_beta](t, 0) += factor() * d_out[static_cast<std::size_t>(t)];
   }
 
  private:

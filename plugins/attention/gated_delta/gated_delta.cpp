@@ -45,7 +45,9 @@ class GatedDelta final : public borel::ChunkAttention {
   borel::AttentionTraits traits() const override {
     return {.bidirectional = false, .own_scale = params_.scale != 0, .max_error = 1e-5};
   }
-  borel::ChunkForm form() const override { return {.decay = borel::ChunkForm::Decay::token, .delta_rule = true}; }
+  borel::ChunkForm form() const override {
+    return {.decay = borel::ChunkForm::Decay::token, .delta_rule = true};
+  }
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }
   std::vector<borel::ExtraInput> extra_inputs(const AttentionContext&) const override {
     return {{.name = "log_gate",
@@ -72,7 +74,8 @@ class GatedDelta final : public borel::ChunkAttention {
     borel::scale_rows(rows.extra[0], 1, out);
   }
   void write_strength(const ChunkRows& rows, std::span<float> out) const override {
-    for (index_t t = 0; t < rows.n; ++t) out[static_cast<std::size_t>(t)] = factor() * rows.extra[k_beta](t, 0);
+    for (index_t t = 0; t < rows.n; ++t)
+      out[static_cast<std::size_t>(t)] = factor() * rows.extra[k_beta](t, 0);
   }
 
   bool has_gradients() const override { return true; }
@@ -80,7 +83,8 @@ class GatedDelta final : public borel::ChunkAttention {
                                const ChunkRowGradients& into) const override {
     if (params_.norm == Norm::keys) return borel::add_rows(d_out, scale(in), into.d_in);
     const borel::Scratch<float> storage(2 * in.size());
-    const TensorView<float, 2> unit(storage.data(), in.shape()), d_unit(storage.data() + in.size(), in.shape());
+    const TensorView<float, 2> unit(storage.data(), in.shape()),
+        d_unit(storage.data() + in.size(), in.shape());
     borel::unit_rows(in, k_norm_epsilon, unit);
     borel::scale_rows(d_out, scale(in), d_unit);
     borel::unit_rows_backward(in, k_norm_epsilon, unit, d_unit, into.d_in);
@@ -95,7 +99,8 @@ class GatedDelta final : public borel::ChunkAttention {
   void write_strength_backward(const ChunkRows& rows, std::span<const float> d_out,
                                const ChunkRowGradients& into) const override {
     if (into.d_extra[k_beta].empty()) return;
-    for (index_t t = 0; t < rows.n; ++t) into.d_extra[k_beta](t, 0) += factor() * d_out[static_cast<std::size_t>(t)];
+    for (index_t t = 0; t < rows.n; ++t)
+      into.d_extra[k_beta](t, 0) += factor() * d_out[static_cast<std::size_t>(t)];
   }
 
  private:
@@ -111,9 +116,10 @@ class GatedDelta final : public borel::ChunkAttention {
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, GatedDelta>(
-      "gated_delta", {.summary = "Gated delta rule: decay, then replace what is stored under the key",
-                      .formula = "S_t = alpha_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,  o_t = scale S_t^T q_t",
-                      .source = "Yang et al. 2024, arXiv:2412.06464, equation 10",
-                      .complexity = "O(n d_k d_v + n chunk (d_k + d_v)) time, O(d_k d_v) state",
-                      .notes = "extra inputs log_gate, beta; output norm and gate are left to the layer"});
+      "gated_delta",
+      {.summary = "Gated delta rule: decay, then replace what is stored under the key",
+       .formula = "S_t = alpha_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,  o_t = scale S_t^T q_t",
+       .source = "Yang et al. 2024, arXiv:2412.06464, equation 10",
+       .complexity = "O(n d_k d_v + n chunk (d_k + d_v)) time, O(d_k d_v) state",
+       .notes = "extra inputs log_gate, beta; output norm and gate are left to the layer"});
 }

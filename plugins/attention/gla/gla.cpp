@@ -51,7 +51,8 @@ class GatedLinear final : public borel::ChunkAttention {
                                const ChunkRowGradients& into) const override {
     borel::add_rows(d_out, scale(in), into.d_in);
   }
-  void key_features_backward(const ChunkRows&, Rows, Rows, Rows d_out, const ChunkRowGradients& into) const override {
+  void key_features_backward(const ChunkRows&, Rows, Rows, Rows d_out,
+                             const ChunkRowGradients& into) const override {
     borel::add_rows(d_out, 1, into.d_in);
   }
   void log_decay_backward(const ChunkRows&, Rows d_out, const ChunkRowGradients& into) const override {
@@ -59,16 +60,19 @@ class GatedLinear final : public borel::ChunkAttention {
   }
 
  private:
-  static float scale(Rows rows) { return static_cast<float>(1 / std::sqrt(static_cast<double>(rows.shape(1)))); }
+  static float scale(Rows rows) {
+    return static_cast<float>(1 / std::sqrt(static_cast<double>(rows.shape(1))));
+  }
 };
 
 }  // namespace
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, GatedLinear>(
-      "gla", {.summary = "Gated linear attention: every channel of the state has its own, data-dependent decay",
-              .formula = "S_t = diag(alpha_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(d_k)",
-              .source = "Yang et al. 2023, arXiv:2312.06635, equations 3 and 4",
-              .complexity = "O(n d_k d_v) time, O(d_k d_v) state",
-              .notes = "extra input log_gate; output norm and gate are left to the layer"});
+      "gla",
+      {.summary = "Gated linear attention: every channel of the state has its own, data-dependent decay",
+       .formula = "S_t = diag(alpha_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(d_k)",
+       .source = "Yang et al. 2023, arXiv:2312.06635, equations 3 and 4",
+       .complexity = "O(n d_k d_v) time, O(d_k d_v) state",
+       .notes = "extra input log_gate; output norm and gate are left to the layer"});
 }

@@ -49,16 +49,17 @@ class Hedgehog final : public borel::ChunkAttention {
         values[static_cast<std::size_t>(x + (x / d) % d)] = 1;
     };
     const auto zero = [](borel::Rng&, std::span<float> values) { std::ranges::fill(values, 0.0f); };
-    return {{.name = "query_matrix",
-             .shape = {context.h_q, d, d},
-             .init = identity,
-             .doc = "W of the queries by head, input component first."},
-            {.name = "query_bias", .shape = {context.h_q, d}, .init = zero, .doc = "b of the queries by head."},
-            {.name = "key_matrix",
-             .shape = {context.h_q, d, d},
-             .init = identity,
-             .doc = "W of the keys by query head, input component first."},
-            {.name = "key_bias", .shape = {context.h_q, d}, .init = zero, .doc = "b of the keys by query head."}};
+    return {
+        {.name = "query_matrix",
+         .shape = {context.h_q, d, d},
+         .init = identity,
+         .doc = "W of the queries by head, input component first."},
+        {.name = "query_bias", .shape = {context.h_q, d}, .init = zero, .doc = "b of the queries by head."},
+        {.name = "key_matrix",
+         .shape = {context.h_q, d, d},
+         .init = identity,
+         .doc = "W of the keys by query head, input component first."},
+        {.name = "key_bias", .shape = {context.h_q, d}, .init = zero, .doc = "b of the keys by query head."}};
   }
   void query_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
     features(rows, in, out, true);
@@ -118,7 +119,7 @@ class Hedgehog final : public borel::ChunkAttention {
       for (index_t c = 0; c < 2 * d && softmax; ++c) inner += static_cast<double>(out(t, c) * d_out(t, c));
       for (index_t c = 0; c < d; ++c)
         d_y(t, c) = (softmax ? 2.0f : 1.0f) * (out(t, c) * (d_out(t, c) - static_cast<float>(inner)) -
-                                              out(t, c + d) * (d_out(t, c + d) - static_cast<float>(inner)));
+                                               out(t, c + d) * (d_out(t, c + d) - static_cast<float>(inner)));
       const Rows w = matrix(rows, query);
       for (index_t c = 0; c < d; ++c) {
         double sum = 0;
@@ -127,7 +128,8 @@ class Hedgehog final : public borel::ChunkAttention {
       }
     }
     if (into.d_parameters.empty()) return;
-    const std::span<float> d_matrix = into.d_parameters[query ? 0 : 2], d_bias = into.d_parameters[query ? 1 : 3];
+    const std::span<float> d_matrix = into.d_parameters[query ? 0 : 2],
+                           d_bias = into.d_parameters[query ? 1 : 3];
     if (!d_matrix.empty()) borel::add_outer_products(in, d_y, {d_matrix.data() + head * d * d, {d, d}});
     for (index_t t = 0; t < rows.n && !d_bias.empty(); ++t)
       for (index_t c = 0; c < d; ++c) d_bias[static_cast<std::size_t>(head * d + c)] += d_y(t, c);

@@ -61,8 +61,8 @@ class Linear final : public borel::ChunkAttention {
   borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
 
   bool has_gradients() const override { return true; }
-  void query_features_backward(const ChunkRows&, TensorView<const float, 2> in, TensorView<const float, 2> out,
-                               TensorView<const float, 2> d_out,
+  void query_features_backward(const ChunkRows&, TensorView<const float, 2> in,
+                               TensorView<const float, 2> out, TensorView<const float, 2> d_out,
                                const borel::ChunkRowGradients& into) const override {
     features_backward(in, out, d_out, into.d_in, true);
   }
@@ -83,8 +83,9 @@ class Linear final : public borel::ChunkAttention {
     if (params_.feature == Feature::relu || params_.feature == Feature::square) {
       const bool relu = params_.feature == Feature::relu;
       for (index_t t = 0; t < in.shape(0); ++t)
-        std::ranges::transform(in.row(t), out.row(t).begin(),
-                               [relu](float x) { return !relu ? x * x : x < 0 ? 0 : x; });
+        std::ranges::transform(in.row(t), out.row(t).begin(), [relu](float x) {
+          return !relu ? x * x : x < 0 ? 0 : x;
+        });
       return;
     }
     if (!shifts(query)) return borel::exp_rows(in, 1, {}, out);

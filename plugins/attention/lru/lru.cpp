@@ -13,9 +13,9 @@
 
 #include <string>
 
-#include "borel/error.hpp"
 #include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/feature_maps.hpp"
+#include "borel/error.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -38,7 +38,8 @@ class LinearRecurrentUnit final : public borel::ChunkAttention {
                "Decay alone, or decay and rotation of pairs of channels.");
       p.real("r_min", r_min, borel::Range::right_open(0, 1), "1", "Smallest |lambda| at the start.");
       p.real("r_max", r_max, borel::Range::open(0, 1), "1", "Largest |lambda| at the start.");
-      p.real("max_phase", max_phase, borel::Range::left_open(0, 6.2832), "rad", "Largest phase at the start.");
+      p.real("max_phase", max_phase, borel::Range::left_open(0, 6.2832), "rad",
+             "Largest phase at the start.");
     }
     void check() const {
       if (r_min >= r_max)
@@ -143,7 +144,9 @@ class LinearRecurrentUnit final : public borel::ChunkAttention {
   double log_modulus(const ChunkRows& rows, index_t c) const {
     return -std::exp(static_cast<double>(rows.parameters[0][place(rows, c)]));
   }
-  double gamma(const ChunkRows& rows, index_t c) const { return std::sqrt(-std::expm1(2 * log_modulus(rows, c))); }
+  double gamma(const ChunkRows& rows, index_t c) const {
+    return std::sqrt(-std::expm1(2 * log_modulus(rows, c)));
+  }
   void add_nu(const ChunkRows& rows, index_t c, double d_nu, const ChunkRowGradients& into) const {
     if (!into.d_parameters.empty() && !into.d_parameters[0].empty())
       into.d_parameters[0][place(rows, c)] += static_cast<float>(d_nu);
@@ -190,9 +193,10 @@ class LinearRecurrentUnit final : public borel::ChunkAttention {
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, LinearRecurrentUnit>(
-      "lru", {.summary = "Linear recurrent unit: one learned eigenvalue per channel, real or complex in real form",
-              .formula = "S_t = diag(lambda) S_{t-1} + sqrt(1 - |lambda|^2) k_t v_t^T,  o_t = S_t^T q_t",
-              .source = "Orvieto et al. 2023, arXiv:2303.06349, sections 3.2 to 3.4",
-              .complexity = "O(n d_k d_v) time, O(d_k d_v) state",
-              .notes = "gamma tied to lambda; eigenvalue = complex adds the rotation"});
+      "lru",
+      {.summary = "Linear recurrent unit: one learned eigenvalue per channel, real or complex in real form",
+       .formula = "S_t = diag(lambda) S_{t-1} + sqrt(1 - |lambda|^2) k_t v_t^T,  o_t = S_t^T q_t",
+       .source = "Orvieto et al. 2023, arXiv:2303.06349, sections 3.2 to 3.4",
+       .complexity = "O(n d_k d_v) time, O(d_k d_v) state",
+       .notes = "gamma tied to lambda; eigenvalue = complex adds the rotation"});
 }

@@ -82,7 +82,9 @@ class Performer final : public borel::ChunkAttention {
   }
 
  private:
-  static float scale(Rows rows) { return static_cast<float>(std::pow(static_cast<double>(rows.shape(1)), -0.25)); }
+  static float scale(Rows rows) {
+    return static_cast<float>(std::pow(static_cast<double>(rows.shape(1)), -0.25));
+  }
   Rows directions(const ChunkRows& rows) const { return {rows.parameters[0].data(), {rows.context.d_k, m_}}; }
 
   void features_backward(const ChunkRows& rows, Rows in, Rows out, Rows d_out, TensorView<float, 2> d_in,
@@ -117,7 +119,8 @@ class Performer final : public borel::ChunkAttention {
       for (double x : w) length2 += x * x;
       for (double& x : w) x /= std::sqrt(length2);
       for (index_t c = 0; c < d; ++c)
-        values[static_cast<std::size_t>(c * m + a)] = static_cast<float>(std::sqrt(chi2) * w[static_cast<std::size_t>(c)]);
+        values[static_cast<std::size_t>(c * m + a)] =
+            static_cast<float>(std::sqrt(chi2) * w[static_cast<std::size_t>(c)]);
       block.push_back(std::move(w));
     }
   }
@@ -130,8 +133,10 @@ class Performer final : public borel::ChunkAttention {
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, Performer>(
       "performer", {.summary = "Softmax kernel by positive, block-orthogonal random features (FAVOR+)",
-                    .formula = "phi(x) = exp(W x - |x|^2 / 2) / sqrt(m),  o_i = sum_j phi(q_i) . phi(k_j) v_j / sum_j phi(q_i) . phi(k_j)",
+                    .formula = "phi(x) = exp(W x - |x|^2 / 2) / sqrt(m),  o_i = sum_j phi(q_i) . phi(k_j) "
+                               "v_j / sum_j phi(q_i) . phi(k_j)",
                     .source = "Choromanski et al. 2020, arXiv:2009.14794, lemma 1 and section 2.4",
                     .complexity = "O(n m (d_k + d_v)) time, O(m d_v) state",
-                    .notes = "random directions come from the seed and are not trained; stable on the key side by a running maximum"});
+                    .notes = "random directions come from the seed and are not trained; stable on the key "
+                             "side by a running maximum"});
 }

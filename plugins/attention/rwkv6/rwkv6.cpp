@@ -59,15 +59,18 @@ class Rwkv6 final : public borel::ChunkAttention {
     borel::scale_rows(rows.extra[0], 1, out);
   }
   void bonus(const ChunkRows& rows, std::span<float> out) const override {
-    std::ranges::copy(rows.parameters[0].subspan(static_cast<std::size_t>(rows.head) * out.size(), out.size()),
-                      out.begin());
+    std::ranges::copy(
+        rows.parameters[0].subspan(static_cast<std::size_t>(rows.head) * out.size(), out.size()),
+        out.begin());
   }
 
   bool has_gradients() const override { return true; }
-  void query_features_backward(const ChunkRows&, Rows, Rows, Rows d_out, const ChunkRowGradients& into) const override {
+  void query_features_backward(const ChunkRows&, Rows, Rows, Rows d_out,
+                               const ChunkRowGradients& into) const override {
     borel::add_rows(d_out, 1, into.d_in);
   }
-  void key_features_backward(const ChunkRows&, Rows, Rows, Rows d_out, const ChunkRowGradients& into) const override {
+  void key_features_backward(const ChunkRows&, Rows, Rows, Rows d_out,
+                             const ChunkRowGradients& into) const override {
     borel::add_rows(d_out, 1, into.d_in);
   }
   void log_decay_backward(const ChunkRows&, Rows d_out, const ChunkRowGradients& into) const override {
@@ -76,7 +79,8 @@ class Rwkv6 final : public borel::ChunkAttention {
   void bonus_backward(const ChunkRows& rows, std::span<const float> d_out,
                       const ChunkRowGradients& into) const override {
     if (into.d_parameters.empty() || into.d_parameters[0].empty()) return;
-    const auto to = into.d_parameters[0].subspan(static_cast<std::size_t>(rows.head) * d_out.size(), d_out.size());
+    const auto to =
+        into.d_parameters[0].subspan(static_cast<std::size_t>(rows.head) * d_out.size(), d_out.size());
     std::ranges::transform(to, d_out, to.begin(), std::plus());
   }
 };

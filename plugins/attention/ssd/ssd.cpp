@@ -60,7 +60,8 @@ class StateSpaceDual final : public borel::ChunkAttention {
   }
 
   bool has_gradients() const override { return true; }
-  void query_features_backward(const ChunkRows&, Rows, Rows, Rows d_out, const ChunkRowGradients& into) const override {
+  void query_features_backward(const ChunkRows&, Rows, Rows, Rows d_out,
+                               const ChunkRowGradients& into) const override {
     borel::add_rows(d_out, 1, into.d_in);
   }
   void key_features_backward(const ChunkRows& rows, Rows in, Rows, Rows d_out,
@@ -84,7 +85,9 @@ class StateSpaceDual final : public borel::ChunkAttention {
   }
 
  private:
-  static float rate(const ChunkRows& rows) { return std::exp(rows.parameters[0][static_cast<std::size_t>(rows.head)]); }
+  static float rate(const ChunkRows& rows) {
+    return std::exp(rows.parameters[0][static_cast<std::size_t>(rows.head)]);
+  }
 };
 
 }  // namespace

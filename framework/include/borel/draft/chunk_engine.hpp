@@ -26,7 +26,8 @@ namespace borel {
 struct ChunkRows {
   const AttentionContext& context;
   ParameterValues parameters;
-  index_t head = 0;  ///< query head, on the key side too: a key head is mapped once per query head that reads it
+  index_t head =
+      0;  ///< query head, on the key side too: a key head is mapped once per query head that reads it
   index_t first_token = 0;  ///< absolute position of row 0
   index_t n = 0;
   /// [n, width] in the order of extra_inputs(); a view of size 0 where the input belongs to the other side.
@@ -35,7 +36,7 @@ struct ChunkRows {
 
 /// Where a method adds its gradients; a view or span of size 0 is not asked for.
 struct ChunkRowGradients {
-  TensorView<float, 2> d_in = {};                      ///< [n, d_k], of q or k; empty for decays and strengths
+  TensorView<float, 2> d_in = {};  ///< [n, d_k], of q or k; empty for decays and strengths
   std::span<const TensorView<float, 2>> d_extra = {};  ///< [n, width], in the order of extra_inputs()
   ParameterGradients d_parameters = {};                ///< in the order of parameters()
 };
@@ -43,15 +44,16 @@ struct ChunkRowGradients {
 /// Which terms the recurrence has.
 struct ChunkForm {
   enum class Decay { none, token, channel };
-  Decay decay = Decay::none;       ///< other than none makes the method causal only
+  Decay decay = Decay::none;  ///< other than none makes the method causal only
   /// key_features writes logarithms of features. The engine takes the exponential relative to the largest logarithm
   /// seen so far, which cancels: keys of any size neither overflow nor vanish. Only normalised, without decay and
   /// with epsilon 0.
   bool log_keys = false;
-  bool normalised = false;         ///< divides by phi(q)^T z + epsilon
-  double epsilon = 0;              ///< added to the denominator
-  bool delta_rule = false;         ///< causal only; not with normalised
-  bool read_before_write = false;  ///< causal only; the token's own key enters with bonus(); not with normalised
+  bool normalised = false;  ///< divides by phi(q)^T z + epsilon
+  double epsilon = 0;       ///< added to the denominator
+  bool delta_rule = false;  ///< causal only; not with normalised
+  bool read_before_write =
+      false;  ///< causal only; the token's own key enters with bonus(); not with normalised
 };
 
 inline constexpr index_t k_default_chunk = 64;
@@ -107,7 +109,8 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   const AttentionStep* step() const override { return this; }
   /// h_q (feature_size (d_v + normalised) + log_keys)
   index_t state_size(const AttentionContext& context) const override;
-  void start(const AttentionContext& context, ParameterValues parameters, std::span<float> state) const override;
+  void start(const AttentionContext& context, ParameterValues parameters,
+             std::span<float> state) const override;
   void step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const override;
 
   /// Present without delta rule, channel decay, bonus and log_keys: time O(rows n_k feature_size), memory O(n_k feature_size).
@@ -120,7 +123,8 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   /// Nothing is kept: the states at the chunk borders are computed again, O(n / chunk feature_size d_v) memory per
   /// thread, and the chunks are walked in reverse.
   index_t saved_per_row(const AttentionContext&) const override { return 0; }
-  void forward_saving(const AttentionCall& call, TensorView<float, 3> o, TensorView<float, 3>) const override {
+  void forward_saving(const AttentionCall& call, TensorView<float, 3> o,
+                      TensorView<float, 3>) const override {
     forward(call, o);
   }
   void backward(const AttentionCall& call, TensorView<const float, 3> o, TensorView<const float, 3> saved,

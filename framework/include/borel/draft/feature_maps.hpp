@@ -25,7 +25,8 @@ BOREL_EXPORT void add_outer_products(TensorView<const float, 2> a, TensorView<co
 BOREL_EXPORT void add_rows(TensorView<const float, 2> in, float factor, TensorView<float, 2> out);
 /// out = in / sqrt(|in|^2 + epsilon), row by row, and its gradient: d_in += (d_out - out (out . d_out)) / that root.
 BOREL_EXPORT void unit_rows(TensorView<const float, 2> in, double epsilon, TensorView<float, 2> out);
-BOREL_EXPORT void unit_rows_backward(TensorView<const float, 2> in, double epsilon, TensorView<const float, 2> out,
-                                     TensorView<const float, 2> d_out, TensorView<float, 2> d_in);
+BOREL_EXPORT void unit_rows_backward(TensorView<const float, 2> in, double epsilon,
+                                     TensorView<const float, 2> out, TensorView<const float, 2> d_out,
+                                     TensorView<float, 2> d_in);
 
 }  // namespace borel
