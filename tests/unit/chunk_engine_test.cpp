@@ -243,7 +243,7 @@ TEST_P(EveryForm, GradientsAreThoseOfTheRecurrence) {
 }
 
 INSTANTIATE_TEST_SUITE_P(ChunkEngine, EveryForm, testing::ValuesIn(forms()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& made) { return made.param.name; });
 
 TEST(ChunkEngineForms, RefusesFormsThatHaveNoMeaning) {
   Inputs in(1);

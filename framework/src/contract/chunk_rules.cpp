@@ -189,7 +189,54 @@ Verdict strong_decays_stay_correct(const Subject& subject) {
   });
 }
 
+/// Plans for n_q = n_k = 1, key_offset = t: a token costs O(1), not O(t) for the positions of all keys before it.
+Verdict steps_take_the_plan_of_one_token(const Subject& subject) {
+  if (!chunk_method(*subject.make<Attention>())) return not_applicable("not made of chunks");
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
+    const ChunkAttention& method = *chunk_method(*variant.method);
+    constexpr index_t k_n = 40;
+    AttentionInputs inputs(method, {.h_q = 1, .h_kv = 1, .n_q = k_n, .n_k = k_n, .d_v = 4}, seed);
+    const AttentionCall& call = inputs.call;
+    for (const std::string& id : subject.registry.ids<PositionEncoding>()) {
+      const auto encoding = subject.registry.make<PositionEncoding>(id);
+      const PositionTraits traits = encoding->traits();
+      if (traits.n_axes > 1 || traits.length_dependent || !encoding->parameters(1, 16, 16).empty()) continue;
+      const std::optional<PositionPlan> plan = plan_for(*encoding, call, seed);
+      if (!plan || !method.refuses(*plan).empty()) continue;
+      AttentionCall whole = call;
+      whole.position = &*plan;
+      const std::vector<float> expected = forward(method, whole);
+      std::vector<float> state(static_cast<std::size_t>(method.state_size(call.context))), o(4);
+      method.start(call.context, call.parameters, state);
+      for (index_t t = 0; t < k_n; ++t) {
+        PositionContext context = position_context(call);
+        context.n_q = context.n_k = 1, context.query_offset = context.key_offset = t;
+        context.seed = seed;
+        const PositionPlan own = position_plan(*encoding, context);
+        std::vector<TensorView<const float, 2>> extra;
+        for (const auto& input : call.extra) extra.push_back(input[0].slice(0, t, t + 1));
+        method.step({t, call.q[0].slice(0, t, t + 1), call.k[0].slice(0, t, t + 1),
+                     call.v[0].slice(0, t, t + 1), &own, extra, call.parameters, call.context},
+                    state, {o.data(), {1, 4}});
+        const double difference =
+            distance(std::span(expected).subspan(static_cast<std::size_t>(4 * t), 4), o);
+        const double largest = std::ranges::max(expected, {}, [](float x) { return std::abs(x); });
+        const double bound =
+            4 * method.traits().max_error *
+            std::max({1.0, static_cast<double>(std::abs(largest)), error_unit(call, nullptr)});
+        if (!(difference <= bound))
+          return fmt::format("position '{}', token {}: differs from forward by {:.3g} > {:.3g}", id, t,
+                             difference, bound);
+      }
+    }
+    return {};
+  });
+}
+
 constexpr Rule k_rules[] = {
+    {"StepsTakeThePlanOfOneToken",
+     "a step with the positions of its own token alone gives the row of forward",
+     steps_take_the_plan_of_one_token},
     {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64",
      long_contexts_agree_with_float64},
     {"StrongDecaysStayCorrect",

@@ -62,11 +62,12 @@ class Performer final : public borel::ChunkAttention {
   /// Logarithms w . y - |y|^2 / 2.
   void key_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
     borel::multiply_rows(in, directions(rows), false, out);
+    const float by = scale(in);
     for (index_t t = 0; t < rows.n; ++t) {
       double square = 0;
       for (float x : in.row(t)) square += static_cast<double>(x) * static_cast<double>(x);
-      const auto half = static_cast<float>(0.5 * static_cast<double>(scale(in) * scale(in)) * square);
-      for (float& a : out.row(t)) a = scale(in) * a - half;
+      const auto half = static_cast<float>(0.5 * static_cast<double>(by * by) * square);
+      for (float& a : out.row(t)) a = by * a - half;
     }
   }
 
@@ -90,14 +91,15 @@ class Performer final : public borel::ChunkAttention {
   void features_backward(const ChunkRows& rows, Rows in, Rows out, Rows d_out, TensorView<float, 2> d_in,
                          bool with_square) const {
     const Rows w = directions(rows);
+    const float by = scale(in);
     const borel::Scratch<float> slope(m_);
     for (index_t t = 0; t < rows.n; ++t) {
       double total = 0;
       for (index_t a = 0; a < m_; ++a) total += static_cast<double>(slope[a] = out(t, a) * d_out(t, a));
       for (index_t c = 0; c < in.shape(1); ++c) {
-        double sum = with_square ? -total * static_cast<double>(scale(in) * in(t, c)) : 0;
+        double sum = with_square ? -total * static_cast<double>(by * in(t, c)) : 0;
         for (index_t a = 0; a < m_; ++a) sum += static_cast<double>(slope[a] * w(c, a));
-        d_in(t, c) += scale(in) * static_cast<float>(sum);
+        d_in(t, c) += by * static_cast<float>(sum);
       }
     }
   }
