@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # Chunked causal linear attention (elu + 1, normalised) in PyTorch, the strongest forms we could write: a loop over
 # chunks with the state carried along, and all chunks at once with a cumulative sum. H = 8, d = 64, float32.
-# Debian: apt-get install python3-torch. Run as  OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 linear_attention_torch.py 16384
+# Debian: apt-get install python3-torch. Run as  OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 linear_attention_torch.py 16384 [chunk ...]
 # (on machines with AVX-512 also OPENBLAS_CORETYPE=SkylakeX ATEN_CPU_CAPABILITY=avx512: Debian's builds pick AVX2 there).
 # Prints the median of each form and, checked against a float64 quadratic form at n = 512, its largest error.
 import sys
@@ -61,7 +61,7 @@ def main():
     best = float("inf")
     with torch.no_grad():
         for form in (chunk_loop, all_chunks):
-            for chunk in (32, 64, 128, 256):
+            for chunk in [int(x) for x in sys.argv[2:]] or [32, 64, 128, 256]:
                 form(q, k, v, chunk)
                 times = []
                 for _ in range(5):

@@ -56,8 +56,9 @@ Matrix performer_features(const MethodSpec& spec, const AttentionCall& call, con
   Matrix phi(x.n_rows, m);
   for (index_t r = 0; r < x.n_rows; ++r) {
     double top = -std::numeric_limits<double>::infinity();
+    const double half = 0.5 * factor * factor * square_of_row(x, r);
     for (index_t a = 0; a < m; ++a) {
-      double inner = -0.5 * factor * factor * square_of_row(x, r);
+      double inner = -half;
       for (index_t c = 0; c < x.n_cols; ++c) inner += factor * x(r, c) * parameter(call, 0, c * m + a);
       top = std::max(top, phi(r, a) = inner);
     }
@@ -107,8 +108,10 @@ Matrix kernel_weights(const AttentionCall& call, const Matrix& q, const Matrix& 
     double denominator = epsilon;
     for (index_t j = 0; j < w.n_cols; ++j) {
       if (!sees(call, r, j)) continue;
-      for (index_t c = 0; c < q.n_cols; ++c) denominator += q(r, c) * k(j, c);
-      w(r, j) = pair_product(call.position, q, r, k, j, call.query_offset);
+      double plain = 0;  // the denominator is not rotated
+      for (index_t c = 0; c < q.n_cols; ++c) plain += q(r, c) * k(j, c);
+      denominator += plain;
+      w(r, j) = call.position ? pair_product(call.position, q, r, k, j, call.query_offset) : plain;
     }
     for (index_t j = 0; j < w.n_cols; ++j) w(r, j) = denominator == 0 ? 0 : w(r, j) / denominator;
   }

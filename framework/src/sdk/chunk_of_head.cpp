@@ -38,6 +38,7 @@ ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t
       row_sums(capacity),
       out(capacity * d_o),
       exponent((capacity + 1) * exponent_width),
+      growth(exponent_width > 1 ? (capacity + 1) * f_pad : 0),
       log_decay(capacity * exponent_width),
       border(exponent_width),
       strength(capacity),
@@ -58,7 +59,15 @@ ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t
 }
 
 void ChunkOfHead::scale(const double* exponents, double sign, const float* from, float* to) const {
-  kernels::scale_by_exp(exponents, exponent_width == 1 ? 1 : f, sign, from, n, f_pad, f_pad, to);
+  if (exponent_width <= 1)  // padding too: it must stay 0
+    return kernels::scale_by_exp(exponents, 1, sign, from, n, f_pad, f_pad, to);
+  // By channel an exponential costs as much as a few multiply-adds: one for queries and keys, keys divide.
+  const float* factor = growth.data() + (exponents - exponent.data());
+  const index_t size = n * f_pad;
+  if (sign > 0)
+    for (index_t x = 0; x < size; ++x) to[x] = from[x] * factor[x];
+  else
+    for (index_t x = 0; x < size; ++x) to[x] = from[x] / factor[x];
 }
 
 /// Cumulative logs of the tokens; shortens the chunk so that none falls below -k_longest_log_decay.
@@ -133,6 +142,10 @@ index_t ChunkOfHead::load(index_t position, index_t p_end) {
     std::fill_n(k.rotated(), n * f_pad, 0.0f);
     std::fill_n(v.data(), n * d_o, 0.0f);
     std::fill_n(strength.data(), n, 0.0f);
+  }
+  if (exponent_width > 1) {
+    std::fill_n(growth.data(), (n + 1) * f_pad, 1.0f);
+    kernels::scale_by_exp(key_exponent(), f, 1, growth.data() + f_pad, n, f, f_pad, growth.data() + f_pad);
   }
   if (width > 0) {
     scale(key_exponent(), -1, k.rotated(), k_scaled.data());

@@ -47,6 +47,7 @@ struct ChunkOfHead {
   Scratch<float> scores, solver, plain_scores, row_sums;
   Scratch<float> out;        ///< [n, d_o]
   Scratch<double> exponent;  ///< [n + 1, exponent_width], row t + 1 is L_t
+  Scratch<float> growth;     ///< [n + 1, f_pad], row t + 1 is exp(L_t), row 0 is 1; only by channel
   Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(L_last)
 
   float* q_tilde() const { return width > 0 ? q_scaled.data() : q.rotated(); }
