@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "reference/recurrent_reference.hpp"
+
 namespace borel::reference {
 namespace {
 
@@ -212,28 +214,27 @@ Matrix scores(const AttentionCall& call, index_t head, double scale,
 }
 
 std::optional<AttentionWeightsOf> attention_weights(const MethodSpec& canonical) {
-  using Function = Matrix (*)(const MethodSpec&, const AttentionCall&, index_t);
-  constexpr std::pair<std::string_view, Function> k_known[] = {{"softmax", softmax},
-                                                               {"relu2", relu2},
-                                                               {"identity", identity},
-                                                               {"linear", linear},
-                                                               {"retention", retention}};
-  for (const auto& [id, function] : k_known) {
-    if (id != canonical.id) continue;
-    return [canonical, function = function](const AttentionCall& call, index_t head) {
-      if (!call.position || call.position->ensemble.empty()) return function(canonical, call, head);
-      Matrix mean(call.n_q(), call.n_k());
-      for (const PositionPlan& plan : call.position->ensemble) {
-        AttentionCall part = call;
-        part.position = &plan;
-        const Matrix w = function(canonical, part, head);
-        for (std::size_t x = 0; x < w.values.size(); ++x)
-          mean.values[x] += w.values[x] / static_cast<double>(call.position->ensemble.size());
-      }
-      return mean;
-    };
-  }
-  return std::nullopt;
+  constexpr std::pair<std::string_view, WeightsFunction> k_known[] = {{"softmax", softmax},
+                                                                      {"relu2", relu2},
+                                                                      {"identity", identity},
+                                                                      {"linear", linear},
+                                                                      {"retention", retention}};
+  std::optional<WeightsFunction> function = recurrent_weights(canonical.id);
+  for (const auto& [id, known] : k_known)
+    if (id == canonical.id) function = known;
+  if (!function) return std::nullopt;
+  return [canonical, function = *function](const AttentionCall& call, index_t head) {
+    if (!call.position || call.position->ensemble.empty()) return function(canonical, call, head);
+    Matrix mean(call.n_q(), call.n_k());
+    for (const PositionPlan& plan : call.position->ensemble) {
+      AttentionCall part = call;
+      part.position = &plan;
+      const Matrix w = function(canonical, part, head);
+      for (std::size_t x = 0; x < w.values.size(); ++x)
+        mean.values[x] += w.values[x] / static_cast<double>(call.position->ensemble.size());
+    }
+    return mean;
+  };
 }
 
 Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& weights) {
@@ -243,6 +244,14 @@ Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& w
       for (index_t c = 0; c < o.n_cols; ++c)
         o(r, c) += weights(r, j) * static_cast<double>(call.v(call.kv_head(head), j, c));
   return o;
+}
+
+std::optional<AttentionOutputOf> attention_output_of(const MethodSpec& canonical) {
+  const std::optional<AttentionWeightsOf> weights = attention_weights(canonical);
+  if (!weights) return std::nullopt;
+  return [weights = *weights](const AttentionCall& call, index_t head) {
+    return attention_output(call, head, weights(call, head));
+  };
 }
 
 }  // namespace borel::reference

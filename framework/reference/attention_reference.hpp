@@ -45,6 +45,11 @@ using AttentionWeightsOf = std::function<Matrix(const AttentionCall& call, index
 /// The mechanism with these parameters, or nullopt for an id that has no reference. Handles ensembles.
 std::optional<AttentionWeightsOf> attention_weights(const MethodSpec& canonical);
 
+/// Output [n_q, d_v] of one query head: weights times values, then what the mechanism does to the output (norms), where
+/// it is not linear in v.
+using AttentionOutputOf = std::function<Matrix(const AttentionCall& call, index_t head)>;
+std::optional<AttentionOutputOf> attention_output_of(const MethodSpec& canonical);
+
 /// weights times the values that the head reads, [n_q, d_v].
 Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& weights);
 

@@ -7,9 +7,12 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include "exp-inl.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
@@ -19,94 +22,274 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Floats = hn::CappedTag<float, k_row_pad>;
 using Vec = hn::Vec<Floats>;
 
-// Register block: accumulators, the vectors of b and one broadcast must fit the register file.
+constexpr auto k_lanes = static_cast<index_t>(hn::MaxLanes(Floats()));
+constexpr float k_minus_infinity = -std::numeric_limits<float>::infinity();
+
+// Register block of a product: Rows x Vectors accumulators, the vectors of b and one broadcast fill the register file,
+// and two multiply-adds per cycle need no more than two loads per cycle: 6 x 2 of 16 registers, 12 x 2 of 32.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int k_block_rows = 12;  // 32 registers
+constexpr int k_block_rows = 12;
 #else
-constexpr int k_block_rows = 6;  // 16 registers
+constexpr int k_block_rows = 6;
 #endif
 
+/// Where vector number v of a block of columns starts, given the panel stride.
+HWY_INLINE index_t vector_offset(int v, index_t panel) {
+  return v * k_lanes / k_row_pad * panel + v * k_lanes % k_row_pad;
+}
+
 template <int Rows, int Vectors>
-HWY_INLINE void multiply_block(const float* HWY_RESTRICT a, index_t lda, const float* HWY_RESTRICT b,
-                               index_t ldb, float* HWY_RESTRICT out, index_t ldo, index_t n_inner,
-                               bool accumulate) {
+HWY_INLINE void multiply_block(const Left& a, const float* HWY_RESTRICT b, index_t b_row, index_t b_panel,
+                               float* HWY_RESTRICT out, index_t ldo, index_t n_inner, bool accumulate) {
   const Floats f;
-  const auto lanes = static_cast<index_t>(hn::Lanes(f));
   Vec sum[Rows][Vectors];
   for (int r = 0; r < Rows; ++r)
     for (int c = 0; c < Vectors; ++c)
-      sum[r][c] = accumulate ? hn::LoadU(f, out + r * ldo + c * lanes) : hn::Zero(f);
+      sum[r][c] = accumulate ? hn::LoadU(f, out + r * ldo + c * k_lanes) : hn::Zero(f);
+  const float* HWY_RESTRICT left = a.data;
   for (index_t k = 0; k < n_inner; ++k) {
-    Vec row[Vectors];
-    for (int c = 0; c < Vectors; ++c) row[c] = hn::LoadU(f, b + k * ldb + c * lanes);
+    Vec right[Vectors];
+    for (int c = 0; c < Vectors; ++c) right[c] = hn::LoadU(f, b + vector_offset(c, b_panel));
     for (int r = 0; r < Rows; ++r) {
-      const Vec factor = hn::Set(f, a[r * lda + k]);
-      for (int c = 0; c < Vectors; ++c) sum[r][c] = hn::MulAdd(factor, row[c], sum[r][c]);
+      const Vec factor = hn::Set(f, left[r * a.row]);
+      for (int c = 0; c < Vectors; ++c) sum[r][c] = hn::MulAdd(factor, right[c], sum[r][c]);
     }
+    left += a.inner;
+    b += b_row;
   }
   for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < Vectors; ++c) hn::StoreU(sum[r][c], f, out + r * ldo + c * lanes);
+    for (int c = 0; c < Vectors; ++c) hn::StoreU(sum[r][c], f, out + r * ldo + c * k_lanes);
 }
 
-template <int Rows>
-HWY_INLINE void multiply_rows(const float* a, index_t lda, const float* b, index_t ldb, float* out,
-                              index_t ldo, index_t n_inner, index_t n_cols, bool accumulate) {
-  const auto lanes = static_cast<index_t>(hn::Lanes(Floats()));
-  index_t c = 0;
-  for (; c + 2 * lanes <= n_cols; c += 2 * lanes)
-    multiply_block<Rows, 2>(a, lda, b + c, ldb, out + c, ldo, n_inner, accumulate);
-  if (c < n_cols) multiply_block<Rows, 1>(a, lda, b + c, ldb, out + c, ldo, n_inner, accumulate);
-}
-
-void Multiply(const float* a, index_t lda, const float* b, index_t ldb, float* out, index_t ldo,
-              index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
+/// All rows of one block of columns: the block of b stays in the first cache level.
+template <int Vectors>
+HWY_INLINE void multiply_columns(Left a, const float* b, index_t b_row, index_t b_panel, float* out,
+                                 index_t ldo, index_t n_rows, index_t n_inner, bool accumulate) {
+  const auto block = [&]<int Rows>(std::integral_constant<int, Rows>) {
+    multiply_block<Rows, Vectors>(a, b, b_row, b_panel, out, ldo, n_inner, accumulate);
+    a.data += Rows * a.row, out += Rows * ldo;
+  };
   index_t r = 0;
-  for (; r + k_block_rows <= n_rows; r += k_block_rows)
-    multiply_rows<k_block_rows>(a + r * lda, lda, b, ldb, out + r * ldo, ldo, n_inner, n_cols, accumulate);
-  for (; r + 4 <= n_rows; r += 4)
-    multiply_rows<4>(a + r * lda, lda, b, ldb, out + r * ldo, ldo, n_inner, n_cols, accumulate);
-  for (; r < n_rows; ++r)
-    multiply_rows<1>(a + r * lda, lda, b, ldb, out + r * ldo, ldo, n_inner, n_cols, accumulate);
+  for (; r + k_block_rows <= n_rows; r += k_block_rows) block(std::integral_constant<int, k_block_rows>());
+  for (; r + 4 <= n_rows; r += 4) block(std::integral_constant<int, 4>());
+  for (; r + 2 <= n_rows; r += 2) block(std::integral_constant<int, 2>());
+  if (r < n_rows) block(std::integral_constant<int, 1>());
+}
+
+void Multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
+              index_t n_cols, bool accumulate) {
+  index_t c = 0;
+  const auto start = [&] { return b.data + c / k_row_pad * b.panel + c % k_row_pad; };
+  for (; c + 2 * k_lanes <= n_cols; c += 2 * k_lanes)
+    multiply_columns<2>(a, start(), b.row, b.panel, out + c, ldo, n_rows, n_inner, accumulate);
+  if (c < n_cols) multiply_columns<1>(a, start(), b.row, b.panel, out + c, ldo, n_rows, n_inner, accumulate);
+}
+
+void PackTransposed(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
+  for (index_t t0 = 0; t0 < n_padded; t0 += k_row_pad, packed += k_row_pad * d) {
+#if HWY_TARGET == HWY_SCALAR
+    const index_t n_full = 0, d_full = 0;
+#else
+    const hn::CappedTag<float, 4> f;
+    const index_t n_full = std::clamp<index_t>((n - t0) / 4 * 4, 0, k_row_pad), d_full = d / 4 * 4;
+    for (index_t t = 0; t < n_full; t += 4)
+      for (index_t c = 0; c < d_full; c += 4) {
+        const float* from = rows + (t0 + t) * ld + c;
+        const auto r0 = hn::LoadU(f, from), r1 = hn::LoadU(f, from + ld), r2 = hn::LoadU(f, from + 2 * ld),
+                   r3 = hn::LoadU(f, from + 3 * ld);
+        const auto low02 = hn::InterleaveLower(f, r0, r2), low13 = hn::InterleaveLower(f, r1, r3),
+                   high02 = hn::InterleaveUpper(f, r0, r2), high13 = hn::InterleaveUpper(f, r1, r3);
+        float* to = packed + c * k_row_pad + t;
+        hn::StoreU(hn::InterleaveLower(f, low02, low13), f, to);
+        hn::StoreU(hn::InterleaveUpper(f, low02, low13), f, to + k_row_pad);
+        hn::StoreU(hn::InterleaveLower(f, high02, high13), f, to + 2 * k_row_pad);
+        hn::StoreU(hn::InterleaveUpper(f, high02, high13), f, to + 3 * k_row_pad);
+      }
+#endif
+    for (index_t c = 0; c < d; ++c)
+      for (index_t t = c < d_full ? n_full : 0; t < k_row_pad; ++t)
+        packed[c * k_row_pad + t] = t0 + t < n ? rows[(t0 + t) * ld + c] : 0.0f;
+  }
+}
+
+void PackRows(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
+  const Floats f;
+  for (index_t c0 = 0; c0 < d; c0 += k_row_pad, packed += k_row_pad * n_padded) {
+    const index_t width = std::min(k_row_pad, d - c0);
+    for (index_t t = 0; t < n_padded; ++t) {
+      float* to = packed + t * k_row_pad;
+      if (t < n && width == k_row_pad) {
+        for (index_t c = 0; c < k_row_pad; c += k_lanes)
+          hn::StoreU(hn::LoadU(f, rows + t * ld + c0 + c), f, to + c);
+      } else {
+        const index_t held = t < n ? width : 0;
+        std::copy_n(rows + t * ld + c0, held, to);
+        std::fill(to + held, to + k_row_pad, 0.0f);
+      }
+    }
+  }
+}
+
+void ScoreRow(const float* HWY_RESTRICT q, const float* HWY_RESTRICT keys, index_t ld, index_t n, index_t d,
+              float* HWY_RESTRICT scores) {
+  const Floats f;
+  constexpr int k_keys = 4;  // independent sums, so that their latencies overlap
+  const index_t d_full = d / k_lanes * k_lanes;
+  index_t j = 0;
+  for (; j + k_keys <= n; j += k_keys) {
+    Vec sum[k_keys] = {hn::Zero(f), hn::Zero(f), hn::Zero(f), hn::Zero(f)};
+    for (index_t c = 0; c < d_full; c += k_lanes) {
+      const Vec x = hn::LoadU(f, q + c);
+      for (int t = 0; t < k_keys; ++t) sum[t] = hn::MulAdd(x, hn::LoadU(f, keys + (j + t) * ld + c), sum[t]);
+    }
+    for (int t = 0; t < k_keys; ++t) {
+      float total = hn::GetLane(hn::SumOfLanes(f, sum[t]));
+      for (index_t c = d_full; c < d; ++c) total += q[c] * keys[(j + t) * ld + c];
+      scores[j + t] = total;
+    }
+  }
+  for (; j < n; ++j) {
+    Vec sum = hn::Zero(f);
+    for (index_t c = 0; c < d_full; c += k_lanes)
+      sum = hn::MulAdd(hn::LoadU(f, q + c), hn::LoadU(f, keys + j * ld + c), sum);
+    float total = hn::GetLane(hn::SumOfLanes(f, sum));
+    for (index_t c = d_full; c < d; ++c) total += q[c] * keys[j * ld + c];
+    scores[j] = total;
+  }
+}
+
+template <int Vectors>
+HWY_INLINE void add_weighted_block(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT rows,
+                                   index_t ld, index_t n, float* HWY_RESTRICT out) {
+  const Floats f;
+  Vec sum[Vectors];
+  for (int c = 0; c < Vectors; ++c) sum[c] = hn::LoadU(f, out + c * k_lanes);
+  for (index_t j = 0; j < n; ++j) {
+    const Vec w = hn::Set(f, weights[j]);
+    for (int c = 0; c < Vectors; ++c)
+      sum[c] = hn::MulAdd(w, hn::LoadU(f, rows + j * ld + c * k_lanes), sum[c]);
+  }
+  for (int c = 0; c < Vectors; ++c) hn::StoreU(sum[c], f, out + c * k_lanes);
+}
+
+void AddWeightedRows(const float* weights, const float* rows, index_t ld, index_t n, index_t d, float* out) {
+  index_t c = 0;
+  for (; c + 8 * k_lanes <= d; c += 8 * k_lanes) add_weighted_block<8>(weights, rows + c, ld, n, out + c);
+  for (; c + 2 * k_lanes <= d; c += 2 * k_lanes) add_weighted_block<2>(weights, rows + c, ld, n, out + c);
+  for (; c + k_lanes <= d; c += k_lanes) add_weighted_block<1>(weights, rows + c, ld, n, out + c);
+  for (; c < d; ++c) {
+    float sum = out[c];
+    for (index_t j = 0; j < n; ++j) sum += weights[j] * rows[j * ld + c];
+    out[c] = sum;
+  }
 }
 
 void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max, double* row_sum,
                    float* o, index_t ldo, index_t d_o) {
   const Floats f;
-  const auto lanes = static_cast<index_t>(hn::Lanes(f));
+  const Vec log2_e = hn::Set(f, k_log2_e);
   for (index_t r = 0; r < n_rows; ++r) {
     float* HWY_RESTRICT row = scores + r * ld;
-    Vec largest = hn::Set(f, -std::numeric_limits<float>::infinity());
-    Vec not_a_number = hn::Zero(f);
-    for (index_t c = 0; c < n_cols; c += lanes) {
-      const Vec x = hn::LoadU(f, row + c);
-      largest = hn::Max(largest, x);
-      not_a_number = hn::IfThenElse(hn::Eq(x, x), not_a_number, x);
-    }
-    // Maximum and Highway's exp both lose NaN, which would hide a broken input.
-    if (const float sum = hn::GetLane(hn::SumOfLanes(f, not_a_number)); std::isnan(sum))
-      row_sum[r] = static_cast<double>(sum);
-    const float maximum = std::max(row_max[r], hn::GetLane(hn::MaxOfLanes(f, largest)));
-    if (maximum == -std::numeric_limits<float>::infinity()) {  // nothing seen so far
-      for (index_t c = 0; c < n_cols; c += lanes) hn::StoreU(hn::Zero(f), f, row + c);
+    Vec largest = hn::Set(f, k_minus_infinity);
+    for (index_t c = 0; c < n_cols; c += k_lanes) largest = hn::Max(largest, hn::LoadU(f, row + c));
+    // A NaN among the scores may or may not come through the maximum; it does come through exp2 and the sum.
+    const float found = hn::GetLane(hn::MaxOfLanes(f, largest));
+    const float maximum = found > row_max[r] ? found : row_max[r];
+    if (maximum == k_minus_infinity) {  // nothing seen so far, or NaN only
+      double sum = 0;
+      for (index_t c = 0; c < n_cols; ++c) {
+        if (std::isnan(row[c])) sum = static_cast<double>(row[c]);
+        row[c] = std::isnan(row[c]) ? row[c] : 0;
+      }
+      row_sum[r] += sum;
       continue;
     }
     if (maximum > row_max[r]) {
-      const float factor = std::exp(row_max[r] - maximum);  // 0 at the first tile
+      // 0 at the first tile. The rounded shifts are the ones that the weights were made with.
+      const float factor = std::exp2(row_max[r] * k_log2_e - maximum * k_log2_e);
       row_sum[r] *= static_cast<double>(factor);
       const Vec factors = hn::Set(f, factor);
-      for (index_t c = 0; c < d_o; c += lanes)
+      for (index_t c = 0; c < d_o; c += k_lanes)
         hn::StoreU(hn::Mul(factors, hn::LoadU(f, o + r * ldo + c)), f, o + r * ldo + c);
       row_max[r] = maximum;
     }
-    const Vec shift = hn::Set(f, maximum);
+    const Vec shift = hn::Set(f, maximum * k_log2_e);
     Vec sum = hn::Zero(f);
-    for (index_t c = 0; c < n_cols; c += lanes) {
-      const Vec x = hn::Sub(hn::LoadU(f, row + c), shift);
-      const Vec weight = hn::Exp(f, x);
+    for (index_t c = 0; c < n_cols; c += k_lanes) {
+      const Vec weight = exp2(f, hn::MulSub(hn::LoadU(f, row + c), log2_e, shift));
       sum = hn::Add(sum, weight);
       hn::StoreU(weight, f, row + c);
     }
     row_sum[r] += static_cast<double>(hn::GetLane(hn::SumOfLanes(f, sum)));
+  }
+}
+
+void SoftmaxBackward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                     index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
+  const Floats f;
+  const Vec log2_e = hn::Set(f, k_log2_e);
+  for (index_t r = 0; r < n_rows; ++r) {
+    const float* HWY_RESTRICT score = scores + r * ld;
+    float *HWY_RESTRICT weight = weights + r * ld, *HWY_RESTRICT d_score = d_scores + r * ld;
+    // A row that saw no key has no maximum; its scores are -infinity and its factor 0.
+    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
+    const Vec inverse = hn::Set(f, row_inverse[r]), mean = hn::Set(f, row_mean[r]);
+    for (index_t c = 0; c < n_cols; c += k_lanes) {
+      const Vec w = hn::Mul(inverse, exp2(f, hn::MulSub(hn::LoadU(f, score + c), log2_e, shift)));
+      hn::StoreU(w, f, weight + c);
+      hn::StoreU(hn::Mul(w, hn::Sub(hn::LoadU(f, d_score + c), mean)), f, d_score + c);
+    }
+  }
+}
+
+void WeighBackward(const float* slopes, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                   index_t n_cols, const float* row_inverse, const float* row_mean) {
+  const Floats f;
+  for (index_t r = 0; r < n_rows; ++r) {
+    const float* HWY_RESTRICT slope = slopes + r * ld;
+    float *HWY_RESTRICT weight = weights + r * ld, *HWY_RESTRICT d_score = d_scores + r * ld;
+    const Vec inverse = hn::Set(f, row_inverse[r]), mean = hn::Set(f, row_mean[r]);
+    for (index_t c = 0; c < n_cols; c += k_lanes) {
+      hn::StoreU(hn::Mul(inverse, hn::LoadU(f, weight + c)), f, weight + c);
+      const Vec d = hn::Mul(hn::LoadU(f, slope + c), hn::Sub(hn::LoadU(f, d_score + c), mean));
+      hn::StoreU(hn::Mul(inverse, d), f, d_score + c);
+    }
+  }
+}
+
+double RowSum(const float* row, index_t n) {
+  const Floats f;
+  Vec sum = hn::Zero(f);
+  for (index_t c = 0; c < n; c += k_lanes) sum = hn::Add(sum, hn::LoadU(f, row + c));
+  return static_cast<double>(hn::GetLane(hn::SumOfLanes(f, sum)));
+}
+
+void AddRow(float* HWY_RESTRICT row, const float* HWY_RESTRICT bias, index_t n) {
+  const Floats f;
+  index_t c = 0;
+  for (; c + k_lanes <= n; c += k_lanes)
+    hn::StoreU(hn::Add(hn::LoadU(f, row + c), hn::LoadU(f, bias + c)), f, row + c);
+  for (; c < n; ++c) row[c] += bias[c];
+}
+
+void RotateHalves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
+                  index_t n_pairs) {
+  const Floats f;
+  for (index_t t = 0; t < n; ++t) {
+    float *HWY_RESTRICT x = rows + t * ld, *HWY_RESTRICT y = x + n_pairs;
+    const float *HWY_RESTRICT c = cosine + t * n_pairs, *HWY_RESTRICT s = sine + t * n_pairs;
+    index_t m = 0;
+    for (; m + k_lanes <= n_pairs; m += k_lanes) {
+      const Vec real = hn::LoadU(f, x + m), imaginary = hn::LoadU(f, y + m);
+      const Vec turn_c = hn::LoadU(f, c + m), turn_s = hn::LoadU(f, s + m);
+      hn::StoreU(hn::NegMulAdd(imaginary, turn_s, hn::Mul(real, turn_c)), f, x + m);
+      hn::StoreU(hn::MulAdd(real, turn_s, hn::Mul(imaginary, turn_c)), f, y + m);
+    }
+    for (; m < n_pairs; ++m) {
+      const float real = x[m], imaginary = y[m];
+      x[m] = real * c[m] - imaginary * s[m];
+      y[m] = real * s[m] + imaginary * c[m];
+    }
   }
 }
 
@@ -143,19 +326,55 @@ HWY_AFTER_NAMESPACE();
 namespace borel::kernels {
 
 HWY_EXPORT(Multiply);
+HWY_EXPORT(PackTransposed);
+HWY_EXPORT(PackRows);
+HWY_EXPORT(ScoreRow);
+HWY_EXPORT(AddWeightedRows);
 HWY_EXPORT(OnlineSoftmax);
+HWY_EXPORT(SoftmaxBackward);
+HWY_EXPORT(WeighBackward);
+HWY_EXPORT(RowSum);
+HWY_EXPORT(AddRow);
+HWY_EXPORT(RotateHalves);
 HWY_EXPORT(SineCosine);
 
-void multiply(const float* a, index_t lda, const float* b, index_t ldb, float* out, index_t ldo,
-              index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
-  HWY_DYNAMIC_DISPATCH(Multiply)(a, lda, b, ldb, out, ldo, n_rows, n_inner, n_cols, accumulate);
+void multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
+              index_t n_cols, bool accumulate) {
+  HWY_DYNAMIC_DISPATCH(Multiply)(a, b, out, ldo, n_rows, n_inner, n_cols, accumulate);
 }
-
+void pack_transposed(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackTransposed)(rows, ld, n, d, n_padded, packed);
+}
+void pack_rows(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackRows)(rows, ld, n, d, n_padded, packed);
+}
+void score_row(const float* q, const float* keys, index_t ld, index_t n, index_t d, float* scores) {
+  HWY_DYNAMIC_DISPATCH(ScoreRow)(q, keys, ld, n, d, scores);
+}
+void add_weighted_rows(const float* weights, const float* rows, index_t ld, index_t n, index_t d,
+                       float* out) {
+  HWY_DYNAMIC_DISPATCH(AddWeightedRows)(weights, rows, ld, n, d, out);
+}
 void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
                     double* row_sum, float* o, index_t ldo, index_t d_o) {
   HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(scores, ld, n_rows, n_cols, row_max, row_sum, o, ldo, d_o);
 }
-
+void softmax_backward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                      index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
+  HWY_DYNAMIC_DISPATCH(SoftmaxBackward)
+  (scores, weights, d_scores, ld, n_rows, n_cols, row_max, row_inverse, row_mean);
+}
+void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                    index_t n_cols, const float* row_inverse, const float* row_mean) {
+  HWY_DYNAMIC_DISPATCH(WeighBackward)
+  (slope, weights, d_scores, ld, n_rows, n_cols, row_inverse, row_mean);
+}
+double row_sum(const float* row, index_t n) { return HWY_DYNAMIC_DISPATCH(RowSum)(row, n); }
+void add_row(float* row, const float* bias, index_t n) { HWY_DYNAMIC_DISPATCH(AddRow)(row, bias, n); }
+void rotate_halves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
+                   index_t n_pairs) {
+  HWY_DYNAMIC_DISPATCH(RotateHalves)(rows, ld, cosine, sine, n, n_pairs);
+}
 void sine_cosine(const double* angles, index_t n, float* cosine, float* sine) {
   HWY_DYNAMIC_DISPATCH(SineCosine)(angles, n, cosine, sine);
 }

@@ -6,22 +6,78 @@
 namespace borel::kernels {
 
 /// Rows that kernels read and write are padded to a multiple of this many floats, so that no kernel has a
-/// tail.
+/// tail. It is also the width of a panel of a packed operand.
 inline constexpr index_t k_row_pad = 16;
 inline index_t padded(index_t n) { return (n + k_row_pad - 1) / k_row_pad * k_row_pad; }
 
-/// out[r, c] = (accumulate ? out[r, c] : 0) + sum_k a[r, k] b[k, c].   a [n_rows, n_inner], b [n_inner,
-/// n_cols], out [n_rows, n_cols], each with its own row stride. @pre n_cols is a multiple of k_row_pad
-void multiply(const float* a, index_t lda, const float* b, index_t ldb, float* out, index_t ldo,
-              index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate);
+/// Left operand of a product: element (r, k) at data[r * row + k * inner]. A transposed matrix has row = 1.
+struct Left {
+  const float* data;
+  index_t row, inner;
+};
+
+/// Right operand: element (k, c) at data[c / 16 * panel + k * row + c % 16]. Row-major: row = ld, panel = 16.
+/// Packed: row = 16, panel = 16 * (inner size), so that a panel is read front to back.
+struct Right {
+  const float* data;
+  index_t row, panel;
+};
+
+/// out[r, c] = (accumulate ? out[r, c] : 0) + sum_k a[r, k] b[k, c].   out [n_rows, n_cols] with row stride ldo.
+/// @pre n_cols is a multiple of k_row_pad
+void multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
+              index_t n_cols, bool accumulate);
+
+/// The same for row-major a [n_rows, n_inner] and b [n_inner, n_cols].
+inline void multiply(const float* a, index_t lda, const float* b, index_t ldb, float* out, index_t ldo,
+                     index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
+  multiply(Left{a, lda, 1}, Right{b, ldb, k_row_pad}, out, ldo, n_rows, n_inner, n_cols, accumulate);
+}
+
+/// Rows [n, d] to panels of 16 rows, transposed: packed[t / 16][c][t % 16], for t < n_padded; zeros beyond n.
+/// As right operand of `multiply`: row = 16, panel = 16 d.
+void pack_transposed(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed);
+
+/// Rows [n, d] to panels of 16 columns: packed[c / 16][t][c % 16], for t < n_padded, c < padded(d); zeros beyond.
+/// As right operand of `multiply`: row = 16, panel = 16 n_padded.
+void pack_rows(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed);
+
+/// scores[j] = sum_c q[c] keys[j, c] for keys j = 0 .. n - 1 in place, without packing: one query against a cache.
+void score_row(const float* q, const float* keys, index_t ld, index_t n, index_t d, float* scores);
+
+/// out[c] += sum_j weights[j] rows[j, c], rows [n, d] in place.
+void add_weighted_rows(const float* weights, const float* rows, index_t ld, index_t n, index_t d, float* out);
+
+/// The factor of 2^x = exp(y) as the softmax kernels use it: x = y * log2(e), rounded once per row maximum.
+inline constexpr float k_log2_e = 1.44269504f;
 
 /// One step of the online softmax on a tile (Milakov and Gimelshein 2018, algorithm 3). Per row r: takes the
-/// new maximum into row_max[r]; when it moved, scales row_sum[r] and o[r, :] to it; scores become exp(score -
-/// maximum) and their sum is added to row_sum[r]. Masked scores hold -infinity and become 0; a NaN
-/// among the scores makes row_sum NaN.
+/// new maximum m into row_max[r]; when it moved, scales row_sum[r] and o[r, :] to it; scores become
+/// exp2(score * k_log2_e - fl(m * k_log2_e)) and their sum is added to row_sum[r]. The rounding of the shift is the
+/// same for a whole row, so it cancels. Relative error of a weight <= 3e-7 besides that of its score. Masked scores
+/// hold -infinity and become 0; a NaN among the scores makes row_sum and the weight NaN.
 /// @pre n_cols and d_o are multiples of k_row_pad; row_max starts at -infinity
 void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
                     double* row_sum, float* o, index_t ldo, index_t d_o);
+
+/// The way back through the softmax of a tile: weights = exp2(score * k_log2_e - fl(row_max * k_log2_e)) * row_inverse,
+/// d_scores: in d loss / d weight, out weights * (d_scores - row_mean[r]). Rows with row_inverse 0 become 0.
+void softmax_backward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                      index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean);
+
+/// weights *= row_inverse[r];  d_scores = slope * (d_scores - row_mean[r]) * row_inverse[r].
+void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,
+                    index_t n_cols, const float* row_inverse, const float* row_mean);
+
+/// @pre n is a multiple of k_row_pad; meant for one tile's width
+double row_sum(const float* row, index_t n);
+
+/// row[c] += bias[c]
+void add_row(float* row, const float* bias, index_t n);
+
+/// Rotates rows [n, 2 n_pairs] with components paired (m, m + n_pairs): x' = x c - y s, y' = x s + y c. In place.
+void rotate_halves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
+                   index_t n_pairs);
 
 /// Cosine and sine of n angles in radians. Absolute error <= 1e-7 for |angle| <= 1e8: turns are removed in
 /// double.

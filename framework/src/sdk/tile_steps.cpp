@@ -49,9 +49,25 @@ double tile_flops(const AttentionContext& context, index_t n_q, index_t n_k) {
 
 std::string TileAttention::refuses(const PositionPlan&) const { return {}; }
 
+void TileAttention::prepare(const AttentionCall& call, FunctionRef<void(const AttentionCall&)> use) const {
+  use(call);
+}
+
 void TileAttention::forward(const AttentionCall& call, TensorView<float, 3> o) const {
   check_call(*this, call, o);
-  tile_forward(*this, call, o);
+  prepare(call, [&](const AttentionCall& prepared) { tile_forward(*this, prepared, o); });
+}
+
+void TileAttention::forward_saving(const AttentionCall& call, TensorView<float, 3> o,
+                                   TensorView<float, 3> saved) const {
+  check_call(*this, call, o);
+  prepare(call, [&](const AttentionCall& prepared) { tile_forward_saving(*this, prepared, o, saved); });
+}
+
+void TileAttention::backward(const AttentionCall& call, TensorView<const float, 3> o,
+                             TensorView<const float, 3> saved, TensorView<const float, 3> d_o,
+                             const AttentionBackward::Gradients& gradients) const {
+  tile_backward(*this, call, o, saved, d_o, gradients);
 }
 
 double TileAttention::state_bytes(const AttentionContext& context, index_t n) const {
@@ -106,7 +122,8 @@ void TileAttention::step(const AttentionStep::Token& token, std::span<float> sta
 
 void TileAttention::rows(const AttentionCall& call, index_t head, index_t begin, index_t end,
                          TensorView<float, 2> weights) const {
-  tile_weights(*this, call, head, begin, end, weights);
+  prepare(call,
+          [&](const AttentionCall& prepared) { tile_weights(*this, prepared, head, begin, end, weights); });
 }
 
 }  // namespace borel

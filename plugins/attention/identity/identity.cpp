@@ -32,6 +32,14 @@ class Identity final : public borel::TileAttention {
   double scale(const AttentionCall& call) const override {
     return params_.scale != 0 ? params_.scale : 1 / std::sqrt(static_cast<double>(call.d_k()));
   }
+  bool differentiable() const override { return true; }
+  void weigh_with_slope(const AttentionCall& call, borel::ScoreTile& tile, float* slope) const override {
+    for (index_t r = 0; r < tile.n_rows; ++r)
+      for (index_t c = 0; c < tile.n_cols; ++c)
+        slope[r * tile.ld + c] =
+            tile.scores[r * tile.ld + c] == -std::numeric_limits<float>::infinity() ? 0.0f : 1.0f;
+    weigh(call, tile);
+  }
   void weigh(const AttentionCall&, borel::ScoreTile& tile) const override {
     if (!tile.has_masked) return;
     for (index_t r = 0; r < tile.n_rows; ++r)

@@ -1,9 +1,10 @@
 // Squared ReLU attention. Two scalings are in the wild, and a normalised form:
 //
-//   gau_n2      w_ij = relu(q_i . k_j / n)^2            Hua et al. 2022 (FLASH), arXiv:2202.10447,
-//   section 3.2 su_ns       w_ij = relu(q_i . k_j)^2 / (n d_k)      Su 2022, kexue.fm/archives/9019
-//   (GAU-alpha), s = d_k there normalised  w_ij = relu(x_ij)^2 / (sum_l relu(x_il)^2 + k_epsilon),   x = q .
-//   k / sqrt(d_k)
+//   gau_n2      w_ij = relu(q_i . k_j / n)^2
+//               Hua et al. 2022 (FLASH), arXiv:2202.10447, section 3.2
+//   su_ns       w_ij = relu(q_i . k_j)^2 / (n d_k)
+//               Su 2022, kexue.fm/archives/9019 (GAU-alpha), s = d_k there
+//   normalised  w_ij = relu(x_ij)^2 / (sum_l relu(x_il)^2 + k_epsilon),   x = q . k / sqrt(d_k)
 //
 // n is the number of keys that the row may see: i + 1 in causal rows (the papers use one n for all rows of a
 // batch, which a recurrent form cannot know), n_k otherwise. A position bias is added to q . k / n or q . k /
@@ -47,10 +48,18 @@ class Relu2 final : public borel::TileAttention {
   double row_scale(const AttentionCall& call, index_t, index_t i) const override {
     return params_.scaling == Scaling::gau_n2 ? 1 / n_seen(call, i) : 1;
   }
+  bool differentiable() const override { return true; }
+  void weigh_with_slope(const AttentionCall& call, borel::ScoreTile& tile, float* slope) const override {
+    for (index_t r = 0; r < tile.n_rows; ++r) {
+      const float factor = 2 * row_factor(call, tile.first_query + r + call.query_offset);
+      const float* row = tile.scores + r * tile.ld;
+      for (index_t c = 0; c < tile.n_cols; ++c) slope[r * tile.ld + c] = row[c] < 0 ? 0 : factor * row[c];
+    }
+    weigh(call, tile);
+  }
   void weigh(const AttentionCall& call, borel::ScoreTile& tile) const override {
     for (index_t r = 0; r < tile.n_rows; ++r) {
-      const index_t i = tile.first_query + r + call.query_offset;
-      const auto factor = static_cast<float>(params_.scaling == Scaling::su_ns ? 1 / n_seen(call, i) : 1);
+      const float factor = row_factor(call, tile.first_query + r + call.query_offset);
       float* row = tile.scores + r * tile.ld;
       for (index_t c = 0; c < tile.n_cols; ++c) {
         const float positive = row[c] < 0 ? 0 : row[c];  // lets NaN through
@@ -63,6 +72,9 @@ class Relu2 final : public borel::TileAttention {
  private:
   static double n_seen(const AttentionCall& call, index_t i) {
     return static_cast<double>(call.causal ? i + 1 : call.n_k());
+  }
+  float row_factor(const AttentionCall& call, index_t i) const {
+    return static_cast<float>(params_.scaling == Scaling::su_ns ? 1 / n_seen(call, i) : 1);
   }
   Params params_;
 };

@@ -79,6 +79,23 @@ class Softmax final : public borel::TileAttention {
     return params_.sink == Sink::fixed ? static_cast<float>(params_.sink_logit)
                                        : -std::numeric_limits<float>::infinity();
   }
+  bool differentiable() const override { return true; }
+  void transform_backward(const AttentionCall&, const borel::ScoreTile& tile,
+                          float* d_scores) const override {
+    if (params_.softcap == 0) return;
+    const auto inverse = static_cast<float>(1 / params_.softcap);
+    for (index_t r = 0; r < tile.n_rows; ++r)
+      for (index_t c = 0; c < tile.n_cols; ++c) {
+        const float t = tile.scores[r * tile.ld + c] * inverse;  // tanh(s / c); beyond 1 only where masked
+        d_scores[r * tile.ld + c] *= t < -1 ? 0 : 1 - t * t;
+      }
+  }
+  void sink_backward(const AttentionCall&, index_t head, index_t, double d_sink,
+                     const borel::AttentionBackward::Gradients& gradients) const override {
+    if (params_.sink == Sink::learned && !gradients.d_parameters.empty() &&
+        !gradients.d_parameters[0].empty())
+      gradients.d_parameters[0][static_cast<std::size_t>(head)] += static_cast<float>(d_sink);
+  }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {
     if (params_.sink != Sink::learned) return {};
     const auto start = static_cast<float>(params_.sink_logit);

@@ -26,7 +26,14 @@ enum class RowStatistic {
   none,        ///< weight = f(score) alone (relu^2, sigmoid, identity)
   online_max,  ///< softmax-like: weight = exp(score - max); denominator = sum of weights (+ sink)
   sum,         ///< weight = f(score) / (sum of f + epsilon)
-  whole_row    ///< the row is handed over at once (sparsemax, entmax, top-k): memory 48 rows x n_k per thread
+  whole_row    ///< the row is handed over at once (sparsemax, entmax, top-k): memory 24 rows x n_k per thread
+};
+
+/// Gradients of gates that enter the scores as a bias: sums of d loss / d (score after transform). Added to; a view of
+/// size 0 is not asked for.
+struct TileScoreSums {
+  TensorView<float, 2> by_query = {};  ///< [h_q, n_q], summed over keys
+  TensorView<float, 2> by_key = {};    ///< [h_q, n_k], summed over queries
 };
 
 /// The part of a pairwise mechanism that differs from method to method. One virtual call per tile.
@@ -50,6 +57,23 @@ class BOREL_EXPORT TileMethod {
   /// For `whole_row`: scores -> final weights of one row (n_rows = 1). The columns are the keys from the
   /// first to the last tile that the row's block may see; masked entries are among them and must become 0.
   virtual void weigh_row(const AttentionCall& call, ScoreTile& row) const;
+
+  // The way back. A method that is differentiable implements the counterparts of what it overrides above; d_scores and
+  // slope have the layout of the tile, and masked entries of d_scores are 0.
+
+  /// For `none` and `sum`: as weigh(), and slope = d weight / d score, 0 where masked.
+  virtual void weigh_with_slope(const AttentionCall& call, ScoreTile& tile, float* slope) const;
+  /// For `whole_row`: d_scores in: d loss / d weight, out: d loss / d score. `row` holds the weights.
+  virtual void weigh_row_backward(const AttentionCall& call, const ScoreTile& row, float* d_scores) const;
+  /// For transform: d_scores in: d loss / d (score after transform), out: before. `tile` holds the scores after it. The
+  /// default leaves d_scores: right for gates as bias, whose own gradients come by TileScoreSums.
+  virtual void transform_backward(const AttentionCall& call, const ScoreTile& tile, float* d_scores) const;
+  /// Adds to the gradients of what sink() was made of.
+  virtual void sink_backward(const AttentionCall& call, index_t head, index_t query_row, double d_sink,
+                             const AttentionBackward::Gradients& gradients) const;
+  /// Adds to the gradients of what row_scale() was made of.
+  virtual void row_scale_backward(const AttentionCall& call, index_t head, index_t i, double d_row_scale,
+                                  const AttentionBackward::Gradients& gradients) const;
 };
 
 /// Writes o. @throws Stopped. Time O(visible pairs (d_k + d_v)); memory O(n_q d + n_k (d_k bands + d_v)).
@@ -58,6 +82,23 @@ BOREL_EXPORT void tile_forward(const TileMethod& method, const AttentionCall& ca
 /// Final weights of rows [begin, end) of one query head, [end - begin, n_k].
 BOREL_EXPORT void tile_weights(const TileMethod& method, const AttentionCall& call, index_t head,
                                index_t begin, index_t end, TensorView<float, 2> weights);
+
+/// Floats that tile_forward_saving keeps per query row: the row's maximum and 1 / denominator.
+inline constexpr index_t k_tile_saved_per_row = 2;
+
+/// As tile_forward; saved [h_q, n_q, k_tile_saved_per_row] is what tile_backward needs.
+BOREL_EXPORT void tile_forward_saving(const TileMethod& method, const AttentionCall& call,
+                                      TensorView<float, 3> o, TensorView<float, 3> saved);
+
+/// Adds the gradients of q, k, v, of the plan and of the method's parameters; `sums` for the method's own gates.
+/// Scores and weights are made again tile by tile: five products per tile against two of the forward pass. Work is
+/// split over key-value heads x at most 8 key ranges; the same bits for any number of threads.
+/// Memory O(key ranges * bands * n_q d_k + bands * n_k d_k). @throws Stopped; MethodError for plans with more than 8
+/// bands at work, and for d_position of an ensemble.
+BOREL_EXPORT void tile_backward(const TileMethod& method, const AttentionCall& call,
+                                TensorView<const float, 3> o, TensorView<const float, 3> saved,
+                                TensorView<const float, 3> d_o, const AttentionBackward::Gradients& gradients,
+                                const TileScoreSums& sums = {});
 
 /// Multiply-adds x 2 of q k^T and w v, causal pairs counted once (the last query meets the last key).
 BOREL_EXPORT double tile_flops(const AttentionContext& context, index_t n_q, index_t n_k);
@@ -68,8 +109,13 @@ BOREL_EXPORT double tile_flops(const AttentionContext& context, index_t n_q, ind
 class BOREL_EXPORT TileAttention : public Attention,
                                    public TileMethod,
                                    public AttentionStep,
-                                   public AttentionWeights {
+                                   public AttentionWeights,
+                                   public AttentionBackward {
  public:
+  /// For mechanisms that change q, k or the extra inputs before the scores (normalised keys, cumulated gates): calls
+  /// use() once with the call for the engine. They override backward() below as well.
+  virtual void prepare(const AttentionCall& call, FunctionRef<void(const AttentionCall&)> use) const;
+
   /// Every plan is accepted.
   std::string refuses(const PositionPlan& plan) const override;
   void forward(const AttentionCall& call, TensorView<float, 3> o) const override;
@@ -81,6 +127,15 @@ class BOREL_EXPORT TileAttention : public Attention,
   void start(const AttentionContext& context, ParameterValues parameters,
              std::span<float> state) const override;
   void step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const override;
+
+  /// Whether the counterparts of the way back exist; then backward() offers them.
+  virtual bool differentiable() const { return false; }
+  const AttentionBackward* backward() const override { return differentiable() ? this : nullptr; }
+  index_t saved_per_row(const AttentionContext&) const override { return k_tile_saved_per_row; }
+  void forward_saving(const AttentionCall& call, TensorView<float, 3> o,
+                      TensorView<float, 3> saved) const override;
+  void backward(const AttentionCall& call, TensorView<const float, 3> o, TensorView<const float, 3> saved,
+                TensorView<const float, 3> d_o, const AttentionBackward::Gradients& gradients) const override;
 
   const AttentionWeights* weights() const override { return this; }
   void rows(const AttentionCall& call, index_t head, index_t begin, index_t end,

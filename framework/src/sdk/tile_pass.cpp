@@ -1,0 +1,511 @@
+#include "tile_pass.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "rotation.hpp"
+
+namespace borel::tile {
+namespace {
+
+constexpr std::size_t k_max_packed = 8;  // bands
+constexpr index_t k_max_in_place = 4;    // query rows
+
+std::span<const double> rows_of(const PositionTable& positions, const Band& band, index_t first, index_t n) {
+  return std::span(*positions)
+      .subspan(static_cast<std::size_t>(first * band.n_axes), static_cast<std::size_t>(n * band.n_axes));
+}
+
+double first_position(const PositionTable& table, const Band& band, index_t row) {
+  return (*table)[static_cast<std::size_t>(row * band.n_axes)];
+}
+
+index_t round_down(index_t n) { return n / kernels::k_row_pad * kernels::k_row_pad; }
+
+}  // namespace
+
+TilePass::TilePass(const TileMethod& method, const AttentionCall& call, Packing packing, index_t only_head)
+    : method_(method),
+      call_(call),
+      plan_(call.position),
+      scale_(method.scale(call)),
+      n_tiles_((call.n_k() + k_keys - 1) / k_keys),
+      d_pad_(kernels::padded(call.d_k())),
+      d_o_(kernels::padded(call.d_v())) {
+  choose_variants();
+  const bool many_bands = variants_.size() > k_max_packed;
+  in_place_ = packing == Packing::forward && !many_bands && call.n_q() <= k_max_in_place;
+  packed_ = !many_bands && !in_place_;
+  rotate_by_table_ = !many_bands;
+  lay_out(packing);
+  for (Variant& variant : variants_) make_tables(variant);
+  pack(packing, only_head);
+}
+
+/// The bands that hold for some pair, and the plain product if some pair is in no band.
+void TilePass::choose_variants() {
+  const TileBox all{call_.query_offset, call_.query_offset + call_.n_q(), 0, call_.n_k(), call_.causal};
+  index_t pairs = count_pairs(PairRegion(), all);
+  for (std::size_t b = 0; plan_ && b < plan_->bands.size() && pairs > 0; ++b) {
+    const Band& band = plan_->bands[b];
+    const index_t held = cover(band.region, all) == Cover::all ? pairs : count_pairs(band.region, all);
+    if (held == 0) continue;
+    variants_.emplace_back().band = &band;
+    variants_.back().band_number = static_cast<index_t>(b);
+    pairs -= held;
+  }
+  if (pairs > 0) variants_.emplace_back();
+}
+
+/// One piece of scratch memory for everything that lives as long as the pass.
+void TilePass::lay_out(Packing packing) {
+  const index_t n = call_.h_kv() * n_tiles_ * k_keys;
+  const bool back = packing == Packing::backward;
+  const index_t key_size = packed_ ? n * call_.d_k() : 0, key_row_size = packed_ && back ? n * d_pad_ : 0;
+  const index_t value_size = packing == Packing::scores || in_place_ ? 0 : n * d_o_,
+                transposed_size = back ? n * call_.d_v() : 0;
+  const index_t table_q = kernels::padded(call_.n_q() * n_pairs()),
+                table_k = kernels::padded(call_.n_k() * n_pairs());
+  index_t size =
+      value_size + transposed_size + static_cast<index_t>(variants_.size()) * (key_size + key_row_size);
+  for (const Variant& variant : variants_) size += rotates(variant) ? 2 * (table_q + table_k) : 0;
+  memory_.emplace(size);
+  float* next = memory_->data();
+  const auto take = [&](index_t count) { return std::exchange(next, next + count); };
+  values_ = take(value_size);
+  values_transposed_ = take(transposed_size);
+  for (Variant& variant : variants_) {
+    variant.keys = take(key_size);
+    variant.key_rows = key_row_size > 0 ? take(key_row_size) : nullptr;
+    if (!rotates(variant)) continue;
+    variant.cosine_q = take(table_q), variant.sine_q = take(table_q);
+    variant.cosine_k = take(table_k), variant.sine_k = take(table_k);
+  }
+}
+
+void TilePass::make_tables(Variant& variant) const {
+  if (!rotates(variant)) return;
+  const Band& band = *variant.band;
+  const auto make = [&](const PositionTable& positions, index_t n, float* cosine, float* sine) {
+    parallel_for(n, 256, [&](index_t begin, index_t end) {
+      rotation_table(*plan_, band, rows_of(positions, band, begin, end - begin), cosine + begin * n_pairs(),
+                     sine + begin * n_pairs());
+    });
+  };
+  make(band.key_position, call_.n_k(), variant.cosine_k, variant.sine_k);
+  if (band.query_position == band.key_position)
+    variant.cosine_q = variant.cosine_k, variant.sine_q = variant.sine_k;
+  else
+    make(band.query_position, call_.n_q(), variant.cosine_q, variant.sine_q);
+}
+
+void TilePass::pack(Packing packing, index_t only_head) {
+  if (in_place_) return;
+  const index_t kv_begin = only_head < 0 ? 0 : call_.kv_head(only_head);
+  const index_t kv_end = only_head < 0 ? call_.h_kv() : kv_begin + 1;
+  parallel_for((kv_end - kv_begin) * n_tiles_, 1, [&](index_t begin, index_t) {
+    call_.stop.throw_if_stopped();
+    const index_t kv = kv_begin + begin / n_tiles_, tile = begin % n_tiles_, at = kv * n_tiles_ + tile;
+    if (packing != Packing::scores) {
+      const float* v = call_.v.row(kv, tile * k_keys).data();
+      kernels::pack_rows(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
+                         values_ + at * k_keys * d_o_);
+      if (packing == Packing::backward)
+        kernels::pack_transposed(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
+                                 values_transposed_ + at * k_keys * call_.d_v());
+    }
+    if (!packed_) return;
+    for (Variant& variant : variants_)
+      pack_keys(variant, kv, tile, variant.keys + at * call_.d_k() * k_keys,
+                variant.key_rows ? variant.key_rows + at * d_pad_ * k_keys : nullptr);
+  });
+}
+
+void TilePass::load(QueryBlock& block, index_t head, index_t r0, index_t r1) const {
+  block.head = head, block.r0 = r0, block.r1 = r1;
+  std::ranges::fill(block.ready.span(), char{0});
+}
+
+TileBox TilePass::box(index_t r0, index_t r1, index_t tile) const {
+  return {r0 + call_.query_offset, r1 + call_.query_offset, tile * k_keys,
+          std::min(call_.n_k(), (tile + 1) * k_keys), call_.causal};
+}
+
+std::pair<index_t, index_t> TilePass::tiles(index_t r0, index_t r1) const {
+  TileBox all = box(r0, r1, 0);
+  all.j1 = call_.n_k();
+  const ColumnRange keys = visible_columns(all);
+  if (keys.size() <= 0) return {0, 0};
+  return {keys.lo / k_keys, (keys.hi - 1) / k_keys + 1};
+}
+
+/// Keys, relative to j0, between the first and the last that some row of the box may see. Documents are left to mask().
+ColumnRange TilePass::visible_columns(const TileBox& area) const {
+  const index_t j1 = area.causal ? std::min(area.j1, area.i1) : area.j1;
+  if (j1 <= area.j0) return {};
+  if (!plan_ || plan_->visible.empty()) return {0, j1 - area.j0};
+  index_t first = j1, last = area.j0;
+  for (const PairRegion& region : plan_->visible) {
+    if (cover(region, area) == Cover::none) continue;
+    const index_t q0 = std::max(area.i0, region.query.begin), q1 = std::min(area.i1, region.query.end) - 1;
+    const auto [begin, end_of_first] = row_keys(region, q0, area);
+    const auto [begin_of_last, end] = row_keys(region, q1, area);
+    // Both ends grow with the row. An empty row says nothing about them.
+    first = std::min(first, begin < end_of_first ? begin : std::max(area.j0, region.key.begin));
+    last = std::max(last, begin_of_last < end ? end : std::min(j1, region.key.end));
+  }
+  return first < last ? ColumnRange{first - area.j0, std::min(last, j1) - area.j0} : ColumnRange{};
+}
+
+ActiveColumns TilePass::scores(QueryBlock& block, index_t tile, float* out, index_t ld) const {
+  const TileBox area = box(block.r0, block.r1, tile);
+  ActiveColumns active;
+  const Cover visible = visibility(area);
+  if (visible == Cover::none) return active;
+  const auto rounded = [&](const ColumnRange& range) {
+    return range.size() <= 0 ? ColumnRange{} : ColumnRange{round_down(range.lo), kernels::padded(range.hi)};
+  };
+  active.has_masked = visible == Cover::part;
+  active.all = rounded(active.has_masked ? visible_columns(area) : ColumnRange{0, area.j1 - area.j0});
+  if (active.all.size() <= 0) return active;
+  active.n_groups = 1;
+  active.groups[0] = active.all;
+  if (active.has_masked && block.n_rows() > k_group_rows) {
+    active.n_groups = (block.n_rows() + k_group_rows - 1) / k_group_rows;
+    for (index_t g = 0; g < active.n_groups; ++g)
+      active.groups[static_cast<std::size_t>(g)] = rounded(visible_columns(
+          box(block.r0 + g * k_group_rows, std::min(block.r1, block.r0 + (g + 1) * k_group_rows), tile)));
+  }
+  raw_scores(block, tile, area, active, out, ld);
+  const ColumnRange held{active.all.lo, std::min(active.all.hi, area.j1 - area.j0)};
+  if (plan_ && plan_->bias) add_bias(block.head, area, held, out, ld);
+  if (active.has_masked) mask(area, held, out, ld);
+  ScoreTile tile_view = view(block, tile, active, out, ld);
+  method_.transform(call_, tile_view);
+  for (index_t r = 0; r < block.n_rows() && held.hi < active.all.hi; ++r)
+    std::fill(out + r * ld + held.hi, out + r * ld + active.all.hi, k_masked);
+  return active;
+}
+
+ScoreTile TilePass::view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
+                         index_t ld) const {
+  return {scores + active.all.lo,
+          block.n_rows(),
+          std::min(active.all.hi, n_keys(tile)) - active.all.lo,
+          ld,
+          block.head,
+          block.r0,
+          tile * k_keys + active.all.lo,
+          active.has_masked};
+}
+
+/// Keys of a tile, rotated, packed as transposed panels and, if rows is given, as row panels.
+void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed,
+                         float* rows) const {
+  const index_t d = call_.d_k(), j0 = tile * k_keys, n = n_keys(tile);
+  const float* from = call_.k.row(kv, j0).data();
+  index_t ld = call_.k.stride(1);
+  const Scratch<float> storage(n * d);
+  if (variant.band || (plan_ && plan_->key_map)) {
+    const TensorView<float, 2> copy(storage.data(), {n, d});
+    copy_rows(false, kv, j0, copy);
+    rotate(variant, false, j0, false, copy);
+    from = storage.data(), ld = d;
+  }
+  kernels::pack_transposed(from, ld, n, d, k_keys, transposed);
+  if (rows) kernels::pack_rows(from, ld, n, d, k_keys, rows);
+}
+
+void TilePass::copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const {
+  const TensorView<const float, 3>& from = query_side ? call_.q : call_.k;
+  for (index_t t = 0; t < rows.shape(0); ++t)
+    std::ranges::copy(from.row(head, first + t), rows.row(t).begin());
+  if (!plan_) return;
+  if (query_side && plan_->query_map) plan_->query_map->apply(head, first + call_.query_offset, rows);
+  if (!query_side && plan_->key_map) plan_->key_map->apply(head, first, rows);
+}
+
+void TilePass::rotate(const Variant& variant, bool query_side, index_t first, bool inverse,
+                      TensorView<float, 2> rows) const {
+  if (!variant.band || rows.shape(0) == 0) return;
+  const Band& band = *variant.band;
+  const PositionTable& table = query_side ? band.query_position : band.key_position;
+  auto positions = rows_of(table, band, first, rows.shape(0));
+  double origin = first_position(table, band, first);
+  int sign = query_side ? +1 : -1;
+  std::vector<double> negated;
+  if (inverse) {  // the transposed map: positions, sign and origin negated
+    negated.assign(positions.begin(), positions.end());
+    for (double& p : negated) p = -p;
+    positions = negated, origin = -origin, sign = -sign;
+  }
+  if (!rotate_by_table_ || inverse) return rotate_rows(*plan_, band, positions, sign, origin, rows, rows);
+  const float* cosine = query_side ? variant.cosine_q : variant.cosine_k;
+  const float* sine = query_side ? variant.sine_q : variant.sine_k;
+  const index_t at = first * n_pairs();
+  apply_rotation(*plan_, band, positions, cosine ? cosine + at : nullptr, sine ? sine + at : nullptr, sign,
+                 origin, rows, rows);
+}
+
+double TilePass::factor(const Variant& variant, index_t head, index_t r) const {
+  return scale_ * (variant.band ? variant.band->logit_scale : 1) *
+         method_.row_scale(call_, head, r + call_.query_offset);
+}
+
+/// Rows [r0, r1) of q for a variant, with every factor on the product folded in: [r1 - r0, d_pad], zeros beyond d_k.
+/// Amplitudes are centred at the first row.
+void TilePass::make_queries(const Variant& variant, index_t head, index_t r0, index_t r1, float* out) const {
+  const TensorView<float, 2> rows(out, {r1 - r0, call_.d_k()}, {d_pad_, 1});
+  copy_rows(true, head, r0, rows);
+  rotate(variant, true, r0, false, rows);
+  for (index_t r = r0; r < r1; ++r) {
+    const double by = factor(variant, head, r) * static_cast<double>(query_scale(r));
+    for (float& x : rows.row(r - r0)) x *= static_cast<float>(by);
+    std::fill(out + (r - r0) * d_pad_ + call_.d_k(), out + (r - r0 + 1) * d_pad_, 0.0f);
+  }
+}
+
+/// Queries are centred at their first row and keys at their tile, so neither overflows; the distance
+/// between the two centres is applied here, where it can only vanish or be as large as the score itself.
+void TilePass::amplify(const Band& band, index_t r0, index_t n_rows, index_t tile, const float* in,
+                       float* out) const {
+  const double distance =
+      first_position(band.query_position, band, r0) - first_position(band.key_position, band, tile * k_keys);
+  if (out != in) std::copy(in, in + n_rows * d_pad_, out);
+  const bool interleaved = plan_->pairing == Pairing::interleaved;
+  for (index_t m = 0; m < n_pairs(); ++m) {
+    const auto by =
+        static_cast<float>(std::exp((*band.log_amplitude)[static_cast<std::size_t>(m)] * distance));
+    const index_t first = interleaved ? 2 * m : m, second = interleaved ? 2 * m + 1 : m + n_pairs();
+    for (index_t r = 0; r < n_rows; ++r) out[r * d_pad_ + first] *= by, out[r * d_pad_ + second] *= by;
+  }
+}
+
+const float* TilePass::queries(QueryBlock& block, std::size_t v, index_t tile) const {
+  const Variant& variant = variants_[v];
+  float* rows = block.rows.data() + static_cast<index_t>(v) * k_rows * d_pad_;
+  char& ready = block.ready[static_cast<index_t>(v)];
+  if (!ready) make_queries(variant, block.head, block.r0, block.r1, rows);
+  ready = 1;
+  if (!variant.band || !variant.band->log_amplitude) return rows;
+  amplify(*variant.band, block.r0, block.n_rows(), tile, rows, block.amplified.data());
+  return block.amplified.data();
+}
+
+/// q k^T of one variant for rows [first_row, last_row) of the call and some columns, into out [rows of the block, k_keys].
+void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t first_row, index_t last_row,
+                        const ColumnRange& columns, float* out, index_t ld) const {
+  const index_t begin = std::max(block.r0, first_row), end = std::min(block.r1, last_row), d = call_.d_k();
+  if (begin >= end || columns.size() <= 0) return;
+  const Variant& variant = variants_[v];
+  const index_t kv = call_.kv_head(block.head);
+  out += (begin - block.r0) * ld + columns.lo;
+  const auto by_panels = [&](const float* q, const float* keys) {
+    kernels::multiply({q, d_pad_, 1}, {keys + columns.lo * d, kernels::k_row_pad, kernels::k_row_pad * d},
+                      out, ld, end - begin, d, columns.size(), false);
+  };
+  if (packed_)
+    return by_panels(queries(block, v, tile) + (begin - block.r0) * d_pad_,
+                     variant.keys + (kv * n_tiles_ + tile) * d * k_keys);
+  const Scratch<float> q((end - begin) * d_pad_);
+  make_queries(variant, block.head, begin, end, q.data());
+  if (variant.band && variant.band->log_amplitude)
+    amplify(*variant.band, begin, end - begin, tile, q.data(), q.data());
+  if (!in_place_) {
+    const Scratch<float> keys(d * k_keys);
+    pack_keys(variant, kv, tile, keys.data(), nullptr);
+    return by_panels(q.data(), keys.data());
+  }
+  const index_t n = n_keys(tile), n_read = std::min(columns.hi, n) - columns.lo;
+  const float* keys = call_.k.row(kv, tile * k_keys).data();
+  index_t ld_keys = call_.k.stride(1);
+  const Scratch<float> storage(n * d);
+  if (variant.band || (plan_ && plan_->key_map)) {
+    const TensorView<float, 2> rows(storage.data(), {n, d});
+    copy_rows(false, kv, tile * k_keys, rows);
+    rotate(variant, false, tile * k_keys, false, rows);
+    keys = storage.data(), ld_keys = d;
+  }
+  for (index_t r = 0; r < end - begin; ++r)
+    kernels::score_row(q.data() + r * d_pad_, keys + columns.lo * ld_keys, ld_keys, n_read, d, out + r * ld);
+}
+
+void TilePass::parts(const TileBox& area, std::vector<Part>& out) const {
+  out.clear();
+  std::size_t plain = variants_.size();
+  for (std::size_t v = 0; v < variants_.size(); ++v) {
+    const Cover held = variants_[v].band ? cover(variants_[v].band->region, area) : Cover::none;
+    if (held == Cover::all) {
+      out.assign(1, {v, Cover::all});
+      return;
+    }
+    if (held == Cover::part) out.push_back({v, held});
+    if (!variants_[v].band) plain = v;
+  }
+  if (plain == variants_.size()) return;
+  if (out.empty()) return out.push_back({plain, Cover::all});
+  index_t uncovered = count_pairs(PairRegion(), area);
+  for (const Part& part : out) uncovered -= count_pairs(variants_[part.variant].band->region, area);
+  // First, so that the bands can be written over it.
+  if (uncovered > 0) out.insert(out.begin(), {plain, Cover::part});
+}
+
+bool TilePass::holds(const Part& part, index_t i, index_t j) const {
+  if (const Band* band = variants_[part.variant].band) return band->region.contains(i, j);
+  for (const Variant& variant : variants_)
+    if (variant.band && variant.band->region.contains(i, j)) return false;
+  return true;
+}
+
+/// One product where one variant holds for the whole tile; else one per variant that holds for some pair.
+void TilePass::raw_scores(QueryBlock& block, index_t tile, const TileBox& area, const ActiveColumns& active,
+                          float* out, index_t ld) const {
+  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
+  parts(area, at_work);
+  if (at_work.size() == 1 && at_work[0].held == Cover::all) {
+    for (index_t g = 0; g < active.n_groups; ++g) {
+      const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
+      const index_t first = active.n_groups == 1 ? block.r0 : block.r0 + g * k_group_rows,
+                    last = active.n_groups == 1 ? block.r1 : std::min(block.r1, first + k_group_rows);
+      multiply(block, at_work[0].variant, tile, first, last, columns, out, ld);
+      for (index_t r = first - block.r0; r < last - block.r0 && columns.size() < active.all.size(); ++r) {
+        std::fill(out + r * ld + active.all.lo, out + r * ld + std::max(columns.lo, active.all.lo), k_masked);
+        std::fill(out + r * ld + std::max(columns.hi, active.all.lo), out + r * ld + active.all.hi, k_masked);
+      }
+    }
+    return;
+  }
+  const Scratch<float> other(k_rows * k_keys);
+  for (const Part& part : at_work) {
+    if (!variants_[part.variant].band) {
+      multiply(block, part.variant, tile, block.r0, block.r1, active.all, out, ld);
+      continue;
+    }
+    const PairRegion& region = variants_[part.variant].band->region;
+    const index_t offset = call_.query_offset;
+    multiply(block, part.variant, tile, std::max(region.query.begin, offset) - offset,
+             std::max(region.query.end, offset) - offset, active.all, other.data(), k_keys);
+    for (index_t i = area.i0; i < area.i1; ++i) {
+      auto [begin, end] = row_keys(region, i, area);
+      begin = std::max(begin, area.j0 + active.all.lo), end = std::min(end, area.j0 + active.all.hi);
+      const float* from = other.data() + (i - area.i0) * k_keys - area.j0;
+      float* to = out + (i - area.i0) * ld - area.j0;
+      if (region.distance_stride == 1 && begin < end)
+        std::copy(from + begin, from + end, to + begin);
+      else
+        for (index_t j = begin; j < end; ++j)
+          if (region.contains(i, j)) to[j] = from[j];
+    }
+  }
+}
+
+void TilePass::add_bias(index_t head, const TileBox& area, const ColumnRange& columns, float* out,
+                        index_t ld) const {
+  const float* bias = plan_->bias->data() + head * plan_->bias_width;
+  for (index_t i = area.i0; i < area.i1; ++i) {
+    const index_t shift = plan_->bias_zero - i;  // column of key j is j + shift; masked pairs may have none
+    const index_t begin = std::max(area.j0 + columns.lo, -shift),
+                  end = std::min(area.j0 + columns.hi, plan_->bias_width - shift);
+    if (begin < end)
+      kernels::add_row(out + (i - area.i0) * ld + begin - area.j0, bias + begin + shift, end - begin);
+  }
+}
+
+Cover TilePass::visibility(const TileBox& area) const {
+  if (area.j0 >= area.j1 || (area.causal && area.j0 > area.i1 - 1)) return Cover::none;
+  Cover result = area.causal && area.j1 - 1 > area.i0 ? Cover::part : Cover::all;
+  if (!plan_) return result;
+  if (!plan_->visible.empty()) {
+    Cover best = Cover::none;
+    for (const PairRegion& region : plan_->visible) best = std::max(best, cover(region, area));
+    if (best == Cover::none) return best;
+    result = std::min(result, best);
+  }
+  if (plan_->documents) {
+    const std::vector<index_t>& number = *plan_->documents;
+    const auto at = [&](index_t t) { return number[static_cast<std::size_t>(t)]; };
+    if (at(area.i1 - 1) < at(area.j0) || at(area.i0) > at(area.j1 - 1)) return Cover::none;
+    if (at(area.i0) != at(area.i1 - 1) || at(area.j0) != at(area.j1 - 1))
+      result = std::min(result, Cover::part);
+  }
+  return result;
+}
+
+/// -infinity for the pairs that do not see each other.
+void TilePass::mask(const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const {
+  const index_t j0 = area.j0 + columns.lo, j1 = area.j0 + columns.hi;
+  const bool by_region = plan_ && !plan_->visible.empty();
+  std::array<char, k_keys> sees{};
+  for (index_t i = area.i0; i < area.i1; ++i) {
+    float* row = out + (i - area.i0) * ld - area.j0;  // indexed by key
+    const auto hide = [&](index_t begin, index_t end) {
+      begin = std::max(begin, j0), end = std::min(end, j1);
+      if (begin < end) std::fill(row + begin, row + end, k_masked);
+    };
+    if (by_region && plan_->visible.size() == 1 && plan_->visible[0].distance_stride == 1) {
+      const auto [begin, end] = row_keys(plan_->visible[0], i, area);
+      hide(j0, begin), hide(end, j1);
+      if (begin >= end) hide(j0, j1);
+    } else if (by_region) {
+      sees.fill(0);
+      for (const PairRegion& region : plan_->visible) {
+        const auto [begin, end] = row_keys(region, i, area);
+        for (index_t j = begin; j < end; ++j)
+          if (region.distance_stride == 1 || region.contains(i, j))
+            sees[static_cast<std::size_t>(j - area.j0)] = 1;
+      }
+      for (index_t j = j0; j < j1; ++j)
+        if (!sees[static_cast<std::size_t>(j - area.j0)]) row[j] = k_masked;
+    }
+    if (plan_ && plan_->documents) {
+      const std::vector<index_t>& number = *plan_->documents;
+      const auto same =
+          std::equal_range(number.begin() + j0, number.begin() + j1, number[static_cast<std::size_t>(i)]);
+      hide(j0, same.first - number.begin()), hide(same.second - number.begin(), j1);
+    }
+    if (area.causal) hide(i + 1, j1);
+  }
+}
+
+void TilePass::add_values(const QueryBlock& block, index_t tile, const ActiveColumns& active,
+                          const float* weights, index_t ld, float* o) const {
+  const index_t kv = call_.kv_head(block.head);
+  if (in_place_) {
+    const index_t n = std::min(active.all.hi, n_keys(tile)) - active.all.lo;
+    for (index_t r = 0; r < block.n_rows(); ++r)
+      kernels::add_weighted_rows(weights + r * ld + active.all.lo,
+                                 call_.v.row(kv, tile * k_keys + active.all.lo).data(), call_.v.stride(1), n,
+                                 call_.d_v(), o + r * d_o_);
+    return;
+  }
+  const float* values = values_ + (kv * n_tiles_ + tile) * k_keys * d_o_;
+  for (index_t g = 0; g < active.n_groups; ++g) {
+    const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
+    const index_t first = g * k_group_rows,
+                  n = active.n_groups == 1 ? block.n_rows() : std::min(k_group_rows, block.n_rows() - first);
+    if (columns.size() > 0)
+      kernels::multiply(
+          {weights + first * ld + columns.lo, ld, 1},
+          {values + columns.lo * kernels::k_row_pad, kernels::k_row_pad, kernels::k_row_pad * k_keys},
+          o + first * d_o_, d_o_, n, columns.size(), d_o_, true);
+  }
+}
+
+void TilePass::multiply_values(const QueryBlock& block, index_t tile, const ActiveColumns& active,
+                               const float* d_o, float* out, index_t ld) const {
+  const index_t d_v = call_.d_v();
+  const float* values = values_transposed_ + (call_.kv_head(block.head) * n_tiles_ + tile) * k_keys * d_v;
+  kernels::multiply({d_o, d_o_, 1},
+                    {values + active.all.lo * d_v, kernels::k_row_pad, kernels::k_row_pad * d_v},
+                    out + active.all.lo, ld, block.n_rows(), d_v, active.all.size(), false);
+}
+
+void TilePass::multiply_keys(const QueryBlock& block, std::size_t v, index_t tile, const float* d_scores,
+                             index_t ld, const ColumnRange& columns, float* out) const {
+  const float* keys = variants_[v].key_rows + (call_.kv_head(block.head) * n_tiles_ + tile) * k_keys * d_pad_;
+  kernels::multiply({d_scores + columns.lo, ld, 1},
+                    {keys + columns.lo * kernels::k_row_pad, kernels::k_row_pad, kernels::k_row_pad * k_keys},
+                    out, d_pad_, block.n_rows(), columns.size(), d_pad_, true);
+}
+
+}  // namespace borel::tile

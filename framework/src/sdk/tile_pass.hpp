@@ -1,0 +1,163 @@
+// What the tile engine prepares once per call and plan, and how it gets the scores of one tile: operands packed for the
+// kernels, bands, bias, mask. Shared by the forward pass, the weights and the way back.
+//
+// Columns of a tile are keys j0 .. j0 + k_keys - 1; rows are query rows of one head. Only the columns that some row may
+// see are computed, rounded to panels of 16, and per group of 12 rows where the mask cuts through the tile.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "attention_kernels.hpp"
+#include "borel/draft/tile_engine.hpp"
+#include "tile_geometry.hpp"
+
+namespace borel::tile {
+
+// 48 x 128 scores (24 KB) stay in the first cache level beside a panel of keys; 48 and 12 are multiples of the kernels'
+// register blocks.
+inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
+// Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
+inline constexpr index_t k_whole_rows = 24;
+inline constexpr float k_masked = -std::numeric_limits<float>::infinity();
+
+/// One way to compute a score: a band, or the plain product.
+struct Variant {
+  const Band* band = nullptr;
+  index_t band_number = -1;
+  float* keys = nullptr;      ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][d_k][16]
+  float* key_rows = nullptr;  ///< the same, panels [d_pad / 16][k_keys][16]; for the way back
+  float *cosine_q = nullptr, *sine_q = nullptr;  ///< [n_q, n_rot_dims / 2]
+  float *cosine_k = nullptr, *sine_k = nullptr;  ///< [n_k, n_rot_dims / 2]
+};
+
+/// The rows of q of one block, rotated for every variant that was asked for.
+struct QueryBlock {
+  QueryBlock(index_t n_variants, index_t d_pad)
+      : rows(n_variants * k_rows * d_pad), ready(n_variants), amplified(k_rows * d_pad) {}
+  index_t head = 0, r0 = 0, r1 = 0;
+  Scratch<float> rows;  ///< [n_variants, k_rows, d_pad], every factor on the product folded in
+  Scratch<char> ready;
+  Scratch<float> amplified;
+  index_t n_rows() const { return r1 - r0; }
+};
+
+struct ColumnRange {
+  index_t lo = 0, hi = 0;
+  index_t size() const { return hi - lo; }
+};
+
+/// Which columns of a tile are computed. hi may go beyond the last key; those columns hold -infinity.
+struct ActiveColumns {
+  ColumnRange all = {};  ///< empty: the tile sees nothing
+  bool has_masked = false;
+  index_t n_groups = 0;                               ///< of k_group_rows rows; 1 = all rows alike
+  std::array<ColumnRange, k_max_groups> groups = {};  ///< inside `all`; may be empty
+};
+
+enum class Packing { scores, forward, backward };
+
+class TilePass {
+ public:
+  /// @param only_head  -1, or the only query head that will be asked for
+  TilePass(const TileMethod& method, const AttentionCall& call, Packing packing, index_t only_head);
+
+  const AttentionCall& call() const { return call_; }
+  index_t n_tiles() const { return n_tiles_; }
+  index_t d_pad() const { return d_pad_; }
+  index_t d_o() const { return d_o_; }
+  const std::vector<Variant>& variants() const { return variants_; }
+  bool keys_are_packed() const { return packed_; }
+
+  QueryBlock block() const { return {packed_ ? static_cast<index_t>(variants_.size()) : 0, d_pad_}; }
+  void load(QueryBlock& block, index_t head, index_t r0, index_t r1) const;
+  /// Tiles [first, last) that hold the visible keys of rows [r0, r1); tiles between may still be empty.
+  std::pair<index_t, index_t> tiles(index_t r0, index_t r1) const;
+  TileBox box(index_t r0, index_t r1, index_t tile) const;
+  index_t n_keys(index_t tile) const { return std::min(k_keys, call_.n_k() - tile * k_keys); }
+
+  /// Transformed scores of the active columns, [rows, k_keys] with row stride ld: -infinity where masked and beyond n_k.
+  /// Other columns are not written.
+  ActiveColumns scores(QueryBlock& block, index_t tile, float* out, index_t ld) const;
+  /// The active columns that exist, as methods see them.
+  ScoreTile view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
+                 index_t ld) const;
+  /// o [rows, d_o] += weights of the active columns times values.
+  void add_values(const QueryBlock& block, index_t tile, const ActiveColumns& active, const float* weights,
+                  index_t ld, float* o) const;
+
+  // For the way back; keys must be packed with Packing::backward.
+  /// out [rows, k_keys] = d_o [rows, d_o] times values, in the active columns.
+  void multiply_values(const QueryBlock& block, index_t tile, const ActiveColumns& active, const float* d_o,
+                       float* out, index_t ld) const;
+  struct Part {
+    std::size_t variant;
+    Cover held;  ///< part: only the pairs of the variant's region (of no region, for the plain product)
+  };
+  /// The variants at work in a tile. Either one that holds for all pairs, or several that hold for parts.
+  void parts(const TileBox& area, std::vector<Part>& out) const;
+  /// Whether a pair belongs to a part.
+  bool holds(const Part& part, index_t i, index_t j) const;
+  /// Rows of the block as they entered the scores of this tile for a variant, [rows, d_pad].
+  const float* queries(QueryBlock& block, std::size_t variant, index_t tile) const;
+  /// out [rows, d_pad] += d_scores [rows, k_keys] times the keys of a variant.
+  void multiply_keys(const QueryBlock& block, std::size_t variant, index_t tile, const float* d_scores,
+                     index_t ld, const ColumnRange& columns, float* out) const;
+  /// Multiplies rotated components by what `queries` applied for the distance of block and tile.
+  void amplify(const Band& band, index_t r0, index_t n_rows, index_t tile, const float* in, float* out) const;
+  /// Rows of q or k from row `first` (query_side: head is a query head), mapped but not rotated.
+  void copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const;
+  /// Rotates rows by a variant, in place, centred at the first row; inverse: the transposed map.
+  void rotate(const Variant& variant, bool query_side, index_t first, bool inverse,
+              TensorView<float, 2> rows) const;
+  /// Factor on the product of query row r, without the plan's query scale.
+  double factor(const Variant& variant, index_t head, index_t r) const;
+  float query_scale(index_t r) const {
+    return plan_ && plan_->query_scale ? (*plan_->query_scale)[static_cast<std::size_t>(r)] : 1.0f;
+  }
+
+ private:
+  void choose_variants();
+  void lay_out(Packing packing);
+  void pack(Packing packing, index_t only_head);
+  bool rotates(const Variant& variant) const {
+    return rotate_by_table_ && variant.band && variant.band->angle;
+  }
+  void make_tables(Variant& variant) const;
+  index_t n_pairs() const { return plan_ ? plan_->n_rot_dims / 2 : 0; }
+  void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows) const;
+  void make_queries(const Variant& variant, index_t head, index_t r0, index_t r1, float* out) const;
+  void multiply(QueryBlock& block, std::size_t v, index_t tile, index_t first_row, index_t last_row,
+                const ColumnRange& columns, float* out, index_t ld) const;
+  void raw_scores(QueryBlock& block, index_t tile, const TileBox& area, const ActiveColumns& active,
+                  float* out, index_t ld) const;
+  void add_bias(index_t head, const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const;
+  Cover visibility(const TileBox& area) const;
+  ColumnRange visible_columns(const TileBox& area) const;
+  void mask(const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const;
+
+  const TileMethod& method_;
+  const AttentionCall& call_;
+  const PositionPlan* plan_;
+  double scale_;
+  index_t n_tiles_, d_pad_, d_o_;
+  // Keys are packed when they are used often enough to pay for it. Few query rows (decoding) read k and v in place;
+  // plans with many bands get their keys rotated tile by tile, as packed keys of every band would need memory of order
+  // n_q n_k.
+  bool packed_ = true, in_place_ = false, rotate_by_table_ = true;
+  std::vector<Variant> variants_;
+  std::optional<Scratch<float>> memory_;
+  float* values_ = nullptr;  ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys][16]
+  float* values_transposed_ =
+      nullptr;  ///< [h_kv, n_tiles] tiles, panels [k_keys / 16][d_v][16]; for the way back
+};
+
+/// Scores of all keys from the block's first tile on, [rows, ld]; ld = k_keys times the number of its tiles.
+void whole_row_scores(const TilePass& pass, QueryBlock& block, float* rows, index_t ld);
+/// Row r of the block from scores to weights, in place; n columns from key first_key on.
+void whole_row_weights(const TileMethod& method, const TilePass& pass, const QueryBlock& block, index_t r,
+                       index_t first_key, float* row, index_t n);
+
+}  // namespace borel::tile
