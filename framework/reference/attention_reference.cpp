@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "reference/score_reference.hpp"
+
 namespace borel::reference {
 namespace {
 
@@ -218,22 +220,22 @@ std::optional<AttentionWeightsOf> attention_weights(const MethodSpec& canonical)
                                                                {"identity", identity},
                                                                {"linear", linear},
                                                                {"retention", retention}};
-  for (const auto& [id, function] : k_known) {
-    if (id != canonical.id) continue;
-    return [canonical, function = function](const AttentionCall& call, index_t head) {
-      if (!call.position || call.position->ensemble.empty()) return function(canonical, call, head);
-      Matrix mean(call.n_q(), call.n_k());
-      for (const PositionPlan& plan : call.position->ensemble) {
-        AttentionCall part = call;
-        part.position = &plan;
-        const Matrix w = function(canonical, part, head);
-        for (std::size_t x = 0; x < w.values.size(); ++x)
-          mean.values[x] += w.values[x] / static_cast<double>(call.position->ensemble.size());
-      }
-      return mean;
-    };
-  }
-  return std::nullopt;
+  std::optional<Function> function = score_weights(canonical.id);
+  for (const auto& [id, known] : k_known)
+    if (id == canonical.id) function = known;
+  if (!function) return std::nullopt;
+  return [canonical, function = *function](const AttentionCall& call, index_t head) {
+    if (!call.position || call.position->ensemble.empty()) return function(canonical, call, head);
+    Matrix mean(call.n_q(), call.n_k());
+    for (const PositionPlan& plan : call.position->ensemble) {
+      AttentionCall part = call;
+      part.position = &plan;
+      const Matrix w = function(canonical, part, head);
+      for (std::size_t x = 0; x < w.values.size(); ++x)
+        mean.values[x] += w.values[x] / static_cast<double>(call.position->ensemble.size());
+    }
+    return mean;
+  };
 }
 
 Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& weights) {
@@ -248,8 +250,10 @@ Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& w
 std::optional<AttentionOutputOf> attention_output_of(const MethodSpec& canonical) {
   const std::optional<AttentionWeightsOf> weights = attention_weights(canonical);
   if (!weights) return std::nullopt;
-  return [weights = *weights](const AttentionCall& call, index_t head) {
-    return attention_output(call, head, weights(call, head));
+  return [canonical, weights = *weights](const AttentionCall& call, index_t head) {
+    Matrix o = attention_output(call, head, weights(call, head));
+    finish_output(canonical, call, o);
+    return o;
   };
 }
 

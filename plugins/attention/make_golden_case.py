@@ -23,11 +23,23 @@ def scores(q, k, causal):
     return s, seen, n_seen
 
 
+def rounded(values):
+    """Exactly as float32 will hold them."""
+    return np.asarray(values, np.float32).astype(float)
+
+
 def write(out, spec, causal, q, k, v, w):
     group = q.shape[0] // k.shape[0]
-    o = np.stack([w[h] @ v[h // group] for h in range(q.shape[0])])
+    write_output(out, spec, causal, q, k, v, np.stack([w[h] @ v[h // group] for h in range(q.shape[0])]))
+
+
+def write_output(out, spec, causal, q, k, v, o, extra={}, parameters={}):
+    """extra: name -> [heads, tokens, width]; parameters: name -> array; both rounded to float32 by the caller."""
     sizes = [q.shape[0], k.shape[0], q.shape[1], k.shape[1], q.shape[2], v.shape[2]]
     out.write(f"case;{spec};{int(causal)};" + ";".join(map(str, sizes)) + "\n")
     for name, values in (("q", q), ("k", k), ("v", v)):
         out.write(name + ";" + ";".join(f"{x:.17g}" for x in values.ravel()) + "\n")
+    for kind, tensors in (("extra", extra), ("parameter", parameters)):
+        for name, values in tensors.items():
+            out.write(f"{kind};{name};" + ";".join(f"{x:.17g}" for x in np.asarray(values).ravel()) + "\n")
     out.write("o;" + ";".join(f"{x:.12g}" for x in o.ravel()) + "\n")

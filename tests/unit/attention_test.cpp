@@ -253,13 +253,14 @@ struct Elu1 final : borel::ChunkAttention {
                     TensorView<float, 2> out) const override {
     query_features(rows, in, out);
   }
-  bool has_decay() const override { return decays_; }
-  void log_decay(const borel::ChunkRows& rows, std::span<float> out) const override {
-    for (std::size_t t = 0; t < out.size(); ++t)
-      out[t] = -0.05f * static_cast<float>((rows.first_token + static_cast<index_t>(t)) % 5);
+  borel::ChunkForm form() const override {
+    return {.decay = decays_ ? borel::ChunkForm::Decay::token : borel::ChunkForm::Decay::none,
+            .normalised = true,
+            .epsilon = 1e-6};
   }
-  bool normalised() const override { return true; }
-  double epsilon() const override { return 1e-6; }
+  void log_decay(const borel::ChunkRows& rows, TensorView<float, 2> out) const override {
+    for (index_t t = 0; t < rows.n; ++t) out(t, 0) = -0.05f * static_cast<float>((rows.first_token + t) % 5);
+  }
 
  private:
   bool decays_;

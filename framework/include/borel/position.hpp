@@ -1,6 +1,7 @@
 // The position family: how scores depend on where query and key stand.
 //
-// i, j   absolute positions of query and key; a call's queries are i = query_offset + (0 .. n_q - 1), keys j = 0 .. n_k - 1
+// i, j   absolute positions of query and key; a call's queries are i = query_offset + (0 .. n_q - 1), its keys
+//        j = key_offset + (0 .. n_k - 1)
 // r      distance i - j; >= 0 for pairs that a causal mask keeps
 // m      frequency pair, 0 .. n_rot_dims / 2 - 1
 #pragma once
@@ -20,20 +21,27 @@ namespace borel {
 struct PositionContext {
   index_t n_q = 0, n_k = 0;
   index_t query_offset =
-      0;                ///< absolute position of query 0 (n_k - n_q when the last query meets the last key)
-  index_t n_heads = 1;  ///< query heads
-  index_t d_head = 64;  ///< size of a query or key vector (Attention::plan_d_head)
+      0;  ///< absolute position of query 0 (n_k - n_q when the last query meets the last key)
+  /// Absolute position of key row 0. A recurrent step asks for the plan of its own token alone: n_q = n_k = 1,
+  /// query_offset = key_offset = t, in O(1) for rotations. Calls of Attention::forward have 0.
+  index_t key_offset = 0;
+  index_t n_heads = 1;                    ///< query heads
+  index_t d_head = 64;                    ///< size of a query or key vector (Attention::plan_d_head)
   index_t layer_index = 0, n_layers = 1;  ///< for layer schedules (HWFA)
   index_t train_length = 0;               ///< 0 = unknown; methods that need it refuse with a MethodError
-  index_t test_length = 0;                ///< longest context of this evaluation; 0 = n_k
+  index_t test_length = 0;                ///< longest context of this evaluation; 0 = n_tokens()
   bool causal = true;
   bool training = false;  ///< index rules that differ in training (random positions, PoSE)
   Seed seed = {};         ///< for those; the same for all layers and heads of one training step
-  // Per token, not per row: query i has those of token i, so every i < n_k when one of them is given.
+  // Per token from 0 on, not per row: query i has those of token i, so every i < n_tokens() when one of them is given.
   TensorView<const double, 2> coordinates =
-      {};  ///< [n_k, n_axes] token coordinates (2-D images); empty = 1-D, j itself
+      {};  ///< [n_tokens, n_axes] token coordinates (2-D images); empty = 1-D, j itself
   std::span<const index_t> documents =
-      {};  ///< [n_k] document number of each token, ascending; empty = one document
+      {};  ///< [n_tokens] document number of each token, ascending; empty = one document
+
+  index_t n_tokens() const { return key_offset + n_k; }
+  /// test_length, or the tokens that are here when it is not given.
+  index_t longest_length() const { return test_length != 0 ? test_length : n_tokens(); }
 };
 
 /// Half-open range.
@@ -67,7 +75,7 @@ using PositionTable = std::shared_ptr<const std::vector<double>>;
 struct Band {
   PairRegion region = {};
   PositionTable query_position = {};  ///< [n_q, n_axes]; index is the query's row in the call
-  PositionTable key_position = {};    ///< [n_k, n_axes]
+  PositionTable key_position = {};    ///< [n_k, n_axes]; index is the key's row
   PositionTable angle = {};  ///< [n_rot_dims / 2, n_axes], radians per unit of position; null = no rotation
   PositionTable log_amplitude =
       {};  ///< [n_rot_dims / 2] or null (XPOS); engines centre it per block, so long n is safe
@@ -111,9 +119,11 @@ struct PositionPlan {
 
   /// Pairs that may see each other: the union of these regions; empty = all. The causal rule holds on top of it.
   std::vector<PairRegion> visible;
-  /// [n_k] document of each token, or null; pairs of different documents do not see each other. position_plan() fills
+  /// [n_tokens] document of each token, or null; pairs of different documents do not see each other. position_plan() fills
   /// it; encodings leave it alone.
   std::shared_ptr<const std::vector<index_t>> documents;
+  /// Absolute position of the first row of key_position; position_plan() fills it.
+  index_t key_offset = 0;
 
   std::shared_ptr<const TokenMap> query_map, key_map;
 
@@ -153,6 +163,10 @@ struct PositionTraits {
   bool shift_invariant =
       false;  ///< moving all tokens by the same amount changes no score; contract-tested when claimed
   bool bounded_length = false;  ///< refuses contexts longer than its table (learned)
+  bool causal_only = false;     ///< refuses contexts without a causal mask (a cache of last tokens, XPOS)
+  /// The score of a pair changes with the number of tokens in the call (local static scaling): decoding token by token
+  /// then differs from one pass over the whole text.
+  bool length_dependent = false;
   bool layer_dependent = false;
   bool needs_train_length = false;
   index_t n_axes = 1;          ///< 2 for image encodings
@@ -187,8 +201,8 @@ class BOREL_EXPORT PositionEncoding {
   TraitList describe() const;
 };
 
-/// The way to get a plan: checks what traits() asks of the context (train length, number of axes), calls plan(), adds the
-/// context's documents, and in debug builds runs check_plan(). @throws MethodError
+/// The way to get a plan: checks what traits() asks of the context (train length, causal mask, number of axes), calls plan(),
+/// adds the context's documents, and in debug builds runs check_plan(). @throws MethodError
 BOREL_EXPORT PositionPlan position_plan(const PositionEncoding& encoding, const PositionContext& context,
                                         ParameterValues parameters = {});
 

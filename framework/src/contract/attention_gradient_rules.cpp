@@ -278,7 +278,8 @@ Verdict gradients_compose_with_every_position(const Subject& subject) {
                               .causal = causal,
                               .largest_score = 4},
                              seed);
-      const std::optional<PositionPlan> plan = plan_for(*encoding, inputs.call, seed.derive(id));
+      const std::optional<PositionPlan> plan =
+          plan_for(*encoding, *variant.method, inputs.call, seed.derive(id));
       if (!plan || !variant.method->refuses(*plan).empty()) continue;
       try {
         const std::string failure = check_gradients(*variant.method, inputs, &*plan, truth, seed, tally);

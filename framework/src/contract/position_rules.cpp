@@ -147,6 +147,49 @@ Verdict one_row_has_the_plan_of_its_token(const Subject& subject) {
   return kept();
 }
 
+/// The plan with rows for the keys before its first one, so that it can be read by absolute position.
+PositionPlan from_first_key(PositionPlan plan) {
+  for (Band& band : plan.bands) {
+    std::vector<double> rows(static_cast<std::size_t>(plan.key_offset * band.n_axes));
+    rows.insert(rows.end(), band.key_position->begin(), band.key_position->end());
+    band.key_position = make_table(std::move(rows));
+  }
+  plan.key_offset = 0;
+  for (PositionPlan& member : plan.ensemble) member = from_first_key(member);
+  return plan;
+}
+
+Verdict some_keys_have_the_plan_of_all(const Subject& subject) {
+  const auto encoding = subject.make<PositionEncoding>();
+  constexpr index_t k_n = 50;
+  const std::vector<float> q = random_rows(k_n, subject.seed), k = random_rows(k_n, subject.seed.derive("k"));
+  const Setting all = setting_for(*encoding, k_n, k_n, 0, true, k_n);
+  const PositionPlan plan = make_plan(*encoding, all);
+  for (const index_t t : {0, 1, 23, 49})
+    for (const index_t first : {t, t / 2}) {
+      Setting some = setting_for(*encoding, 1, t + 1, t, true, k_n);
+      some.context.key_offset = first;
+      some.context.n_k = t + 1 - first;
+      const PositionPlan part = make_plan(*encoding, some);
+      if (part.key_offset != first) return broken("the plan does not say where its first key stands");
+      if (const std::string fault = check_plan(part, some.context); !fault.empty())
+        return broken(fmt::format("query {}, keys {} to {}: {}", t, first, t, fault));
+      some.context.key_offset = 0, some.context.n_k = t + 1;
+      for (index_t h = 0; h < k_heads; ++h) {
+        const Matrix full = scores_of(plan, all.context, h, q, k),
+                     row = scores_of(from_first_key(part), some.context, h,
+                                     std::span(q).subspan(static_cast<std::size_t>(t * k_d), k_d), k);
+        for (index_t j = first; j <= t; ++j)
+          if (!same(full(t, j), row(0, j), 1e-6))
+            return broken(
+                fmt::format("head {}: score ({}, {}) is {:.9g} in the plan of all keys, {:.9g} in that of "
+                            "the keys from {} on",
+                            h, t, j, full(t, j), row(0, j), first));
+      }
+    }
+  return kept();
+}
+
 Verdict same_context_same_plan(const Subject& subject) {
   const auto encoding = subject.make<PositionEncoding>();
   const std::vector<float> rows = random_rows(65, subject.seed);
@@ -246,6 +289,9 @@ constexpr Rule k_rules[] = {
     {"ChangesScores", "a plan that is not empty changes some score", changes_with_order_unless_none},
     {"OneRowHasThePlanOfItsToken", "decoding token by token sees the scores of the whole context",
      one_row_has_the_plan_of_its_token},
+    {"SomeKeysHaveThePlanOfAll",
+     "a plan for the last keys alone (key_offset) holds the scores of the plan for all",
+     some_keys_have_the_plan_of_all},
     {"SameContextSamePlan", "two plans for one context are equal", same_context_same_plan},
     {"SaysWhatIsMissing", "without the train length that it needs, it says so", says_what_is_missing},
 };

@@ -25,6 +25,10 @@ void check_position(const PositionPlan& plan, const AttentionCall& call) {
           fmt::format("position plan: {} must hold {} values, holds {}; make the plan for this call's sizes",
                       name, needed, held));
   };
+  if (plan.key_offset != 0)
+    refuse(
+        fmt::format("position plan: its first key stands at {}, the call's at 0; make it with key_offset = 0",
+                    plan.key_offset));
   if (plan.n_rot_dims < 0 || plan.n_rot_dims % 2 != 0 || plan.n_rot_dims > call.d_k())
     refuse(fmt::format("position plan: n_rot_dims must be even and in [0, {}], is {}", call.d_k(),
                        plan.n_rot_dims));

@@ -81,6 +81,7 @@ TraitList PositionEncoding::describe() const {
   const auto yes = [](bool value) { return std::string(value ? "yes" : "no"); };
   return {{"shift_invariant", yes(t.shift_invariant)}, {"bounded_length", yes(t.bounded_length)},
           {"layer_dependent", yes(t.layer_dependent)}, {"needs_train_length", yes(t.needs_train_length)},
+          {"causal_only", yes(t.causal_only)},         {"length_dependent", yes(t.length_dependent)},
           {"n_axes", std::to_string(t.n_axes)},        {"learns_angles", yes(t.learns_angles)},
           {"embedding", yes(embedding() != nullptr)},  {"learnable", yes(!parameters(1, 64, 64).empty())}};
 }
@@ -112,16 +113,17 @@ std::string check_plan(const PositionPlan& plan, const PositionContext& context)
     if (!all_finite(*plan.query_scale)) return "query_scale holds a value that is not finite";
   }
   if (plan.documents) {
-    if (static_cast<index_t>(plan.documents->size()) != context.n_k)
-      return fmt::format("documents must hold {} values, holds {}", context.n_k, plan.documents->size());
+    if (static_cast<index_t>(plan.documents->size()) != context.n_tokens())
+      return fmt::format("documents must hold {} values, holds {}", context.n_tokens(),
+                         plan.documents->size());
     if (!std::ranges::is_sorted(*plan.documents)) return "documents must not decrease";
-    if (context.query_offset + context.n_q > context.n_k)
-      return fmt::format("documents: the last query stands at {}, beyond the last key {}",
-                         context.query_offset + context.n_q - 1, context.n_k - 1);
+    if (context.query_offset + context.n_q > context.n_tokens())
+      return fmt::format("documents: the last query stands at {}, beyond the last token {}",
+                         context.query_offset + context.n_q - 1, context.n_tokens() - 1);
   }
   if (context.n_q <= k_exhaustive && context.n_k <= k_exhaustive) {
     for (index_t row = 0; row < context.n_q; ++row)
-      for (index_t j = 0; j < context.n_k; ++j)
+      for (index_t j = context.key_offset; j < context.n_tokens(); ++j)
         if (std::string fault = check_pair(plan, context, row + context.query_offset, j); !fault.empty())
           return fault;
     return {};
@@ -129,7 +131,8 @@ std::string check_plan(const PositionPlan& plan, const PositionContext& context)
   Rng rng(Seed{0}.derive("check_plan"));
   for (index_t sample = 0; sample < k_samples && context.n_q > 0 && context.n_k > 0; ++sample) {
     const auto row = static_cast<index_t>(rng.below(static_cast<std::uint64_t>(context.n_q)));
-    const auto j = static_cast<index_t>(rng.below(static_cast<std::uint64_t>(context.n_k)));
+    const index_t j =
+        context.key_offset + static_cast<index_t>(rng.below(static_cast<std::uint64_t>(context.n_k)));
     if (std::string fault = check_pair(plan, context, row + context.query_offset, j); !fault.empty())
       return fault;
   }

@@ -20,16 +20,23 @@ void check_context(const PositionContext& context, const PositionTraits& traits)
         "position encoding: it needs the length that the model was trained with, and train_length is not "
         "known here; "
         "set train_length");
+  if (traits.causal_only && !context.causal)
+    throw MethodError(
+        "position encoding: it is defined for causal contexts only, and here every query sees every key");
+  if (context.key_offset < 0 || context.query_offset < 0)
+    throw MethodError(
+        fmt::format("position encoding: offsets must be >= 0, got query_offset {}, key_offset {}",
+                    context.query_offset, context.key_offset));
   const index_t n_axes = context.coordinates.empty() ? 1 : context.coordinates.shape(1);
   if (traits.n_axes > 1 && n_axes != traits.n_axes)
     throw MethodError(
         fmt::format("position encoding: it needs coordinates with {} axes for each token, got {} ({})",
                     traits.n_axes, n_axes, n_axes == 1 ? "text has one" : "use one made for as many"));
   const auto check_rows = [&](const char* name, index_t n_rows) {
-    if (n_rows != context.n_k)
-      throw MethodError(fmt::format("position encoding: {} has {} rows for {} keys; give one per key token",
-                                    name, n_rows, context.n_k));
-    if (context.n_q > 0 && context.query_offset + context.n_q > context.n_k)
+    if (n_rows != context.n_tokens())
+      throw MethodError(fmt::format("position encoding: {} has {} rows for {} tokens; give one per token",
+                                    name, n_rows, context.n_tokens()));
+    if (context.n_q > 0 && context.query_offset + context.n_q > context.n_tokens())
       throw MethodError(
           fmt::format("position encoding: the last query is token {}, but {} has {} tokens only",
                       context.query_offset + context.n_q - 1, name, n_rows));
@@ -43,12 +50,18 @@ void add_documents(PositionPlan& plan, const std::shared_ptr<const std::vector<i
   for (PositionPlan& member : plan.ensemble) add_documents(member, documents);
 }
 
+void set_key_offset(PositionPlan& plan, index_t key_offset) {
+  plan.key_offset = key_offset;
+  for (PositionPlan& member : plan.ensemble) set_key_offset(member, key_offset);
+}
+
 }  // namespace
 
 PositionPlan position_plan(const PositionEncoding& encoding, const PositionContext& context,
                            ParameterValues parameters) {
   check_context(context, encoding.traits());
   PositionPlan plan = encoding.plan(context, parameters);
+  set_key_offset(plan, context.key_offset);
   if (!context.documents.empty())
     add_documents(plan, std::make_shared<const std::vector<index_t>>(context.documents.begin(),
                                                                      context.documents.end()));

@@ -1,22 +1,21 @@
 // Linear attention. Katharopoulos et al. (ICML 2020), arXiv:2006.16236, equations 9 to 11.
 //
-//   o_i = sum_j w_ij v_j,   w_ij = phi(q_i) . phi(k_j) / (k_epsilon + sum_l phi(q_i) . phi(k_l)),   l over
-//   visible keys
+//   o_i = sum_j w_ij v_j,   w_ij = phi(q_i) . phi(k_j) / (k_epsilon + sum_l phi(q_i) . phi(k_l)),   l over visible keys
 //
 //   elu1         phi(x) = elu(x) + 1                         the paper
 //   relu         phi(x) = max(x, 0)                          rows may be all zero, then o = 0
 //   exp          phi(x) = exp(x); queries are shifted by their largest component, which cancels; needs k < 80
-//   softmax_dim  phi(x) = softmax of x over its components   Shen et al. 2021, arXiv:1812.01243, with the key
-//   side over
-//                components too, because theirs runs over tokens and is not causal
+//   softmax_dim  phi(x) = softmax of x over its components   Shen et al. 2021, arXiv:1812.01243, with the key side
+//                over components too, because theirs runs over tokens and is not causal
 //   square       phi(x) = x^2 by components
 //
 // With rotation: Su et al. 2021, arXiv:2104.09864, equation 19 (numerator rotated, denominator not).
-// Differs from the authors' code in the constant: they add 1e-6 as well, flash-linear-attention adds 1e-10.
+// Differs from the authors' code in nothing; flash-linear-attention adds 1e-10 instead of 1e-6.
 #include <algorithm>
 #include <cmath>
 
 #include "borel/draft/chunk_engine.hpp"
+#include "borel/draft/feature_maps.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -59,38 +58,65 @@ class Linear final : public borel::ChunkAttention {
                     TensorView<float, 2> out) const override {
     features(in, out, false);
   }
-  bool normalised() const override { return true; }
-  double epsilon() const override { return k_epsilon; }
+  borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
+
+  bool has_gradients() const override { return true; }
+  void query_features_backward(const ChunkRows&, TensorView<const float, 2> in, TensorView<const float, 2> out,
+                               TensorView<const float, 2> d_out,
+                               const borel::ChunkRowGradients& into) const override {
+    features_backward(in, out, d_out, into.d_in, true);
+  }
+  void key_features_backward(const ChunkRows&, TensorView<const float, 2> in, TensorView<const float, 2> out,
+                             TensorView<const float, 2> d_out,
+                             const borel::ChunkRowGradients& into) const override {
+    features_backward(in, out, d_out, into.d_in, false);
+  }
 
  private:
+  /// Rows shifted by their largest component: softmax always, exp on the query side, where the factor cancels.
+  bool shifts(bool query) const {
+    return params_.feature == Feature::softmax_dim || (params_.feature == Feature::exp && query);
+  }
+
   void features(TensorView<const float, 2> in, TensorView<float, 2> out, bool query) const {
+    if (params_.feature == Feature::elu1) return borel::elu1_rows(in, out);
+    if (params_.feature == Feature::relu || params_.feature == Feature::square) {
+      const bool relu = params_.feature == Feature::relu;
+      for (index_t t = 0; t < in.shape(0); ++t)
+        std::ranges::transform(in.row(t), out.row(t).begin(),
+                               [relu](float x) { return !relu ? x * x : x < 0 ? 0 : x; });
+      return;
+    }
+    if (!shifts(query)) return borel::exp_rows(in, 1, {}, out);
+    const borel::Scratch<float> top(in.shape(0));
+    for (index_t t = 0; t < in.shape(0); ++t) top[t] = std::ranges::max(in.row(t));
+    borel::exp_rows(in, 1, top.span(), out);
+    if (params_.feature != Feature::softmax_dim) return;
     for (index_t t = 0; t < in.shape(0); ++t) {
-      const auto x = in.row(t);
-      const auto y = out.row(t);
-      const bool whole_row =
-          params_.feature == Feature::softmax_dim || (params_.feature == Feature::exp && query);
-      const float top = whole_row ? std::ranges::max(x) : 0;
-      std::ranges::transform(x, y.begin(), [&](float a) { return one(a, top); });
-      if (params_.feature != Feature::softmax_dim) continue;
       float sum = 0;
-      for (float a : y) sum += a;
-      for (float& a : y) a /= sum;
+      for (float a : out.row(t)) sum += a;
+      for (float& a : out.row(t)) a /= sum;
     }
   }
-  float one(float x, float top) const {
-    switch (params_.feature) {
-      case Feature::elu1:
-        return x > 0 ? x + 1 : std::exp(x);
-      case Feature::relu:
-        return x < 0 ? 0 : x;
-      case Feature::exp:
-        return std::exp(x - top);
-      case Feature::softmax_dim:
-        return std::exp(x - top);
-      case Feature::square:
-        return x * x;
+
+  void features_backward(TensorView<const float, 2> in, TensorView<const float, 2> out,
+                         TensorView<const float, 2> d_out, TensorView<float, 2> d_in, bool query) const {
+    for (index_t t = 0; t < in.shape(0); ++t) {
+      // softmax: d_in = out (d_out - out . d_out); exp of shifted rows: the largest component takes -out . d_out.
+      double inner = 0;
+      for (index_t c = 0; c < in.shape(1) && shifts(query); ++c)
+        inner += static_cast<double>(out(t, c) * d_out(t, c));
+      for (index_t c = 0; c < in.shape(1); ++c) {
+        float slope = out(t, c);  // exp, softmax_dim
+        if (params_.feature == Feature::elu1 && in(t, c) > 0) slope = 1;
+        if (params_.feature == Feature::relu) slope = in(t, c) > 0 ? 1 : 0;
+        if (params_.feature == Feature::square) slope = 2 * in(t, c);
+        const double shared = params_.feature == Feature::softmax_dim ? inner : 0;
+        d_in(t, c) += slope * static_cast<float>(static_cast<double>(d_out(t, c)) - shared);
+      }
+      if (params_.feature == Feature::exp && query)
+        d_in(t, std::ranges::max_element(in.row(t)) - in.row(t).begin()) -= static_cast<float>(inner);
     }
-    return x;
   }
   Params params_;
 };

@@ -1,7 +1,6 @@
 // ALiBi linear position bias. Press, Smith, Lewis (ICLR 2022), arXiv:2108.12409, section 3.
 //
-//   score(i, j) = q_i . k_j + b(h, i - j),   b(h, r) = -slope_h |r|,   slope_h = 2^(-max_exponent (h + 1) /
-//   H)
+//   score(i, j) = q_i . k_j + b(h, i - j),   b(h, r) = -slope_h |r|,   slope_h = 2^(-max_exponent (h + 1) / H)
 //
 // max_exponent = 8 in the paper. H that is no power of two, as in the authors' code: with c the largest power
 // of two below H, the first c heads have the slopes of c heads, the others every other slope of 2 c heads.
@@ -9,8 +8,8 @@
 #include <bit>
 #include <cmath>
 
+#include "borel/draft/distance_bias.hpp"
 #include "borel/plugin.hpp"
-#include "borel/position.hpp"
 
 namespace {
 
@@ -31,19 +30,9 @@ class Alibi final : public borel::PositionEncoding {
   borel::PositionTraits traits() const override { return {.shift_invariant = true}; }
 
   borel::PositionPlan plan(const borel::PositionContext& context, borel::ParameterValues) const override {
-    borel::PositionPlan plan;
-    if (context.n_q == 0 || context.n_k == 0) return plan;
-    plan.bias_zero = context.query_offset + context.n_q - 1;
-    const index_t ahead = context.causal ? 0 : std::max<index_t>(0, context.n_k - 1 - context.query_offset);
-    plan.bias_width = plan.bias_zero + 1 + ahead;
-    std::vector<float> bias;
-    bias.reserve(static_cast<std::size_t>(context.n_heads * plan.bias_width));
-    for (index_t h = 0; h < context.n_heads; ++h)
-      for (index_t column = 0; column < plan.bias_width; ++column)
-        bias.push_back(static_cast<float>(-slope(h, context.n_heads) *
-                                          std::abs(static_cast<double>(column - plan.bias_zero))));
-    plan.bias = std::make_shared<const std::vector<float>>(std::move(bias));
-    return plan;
+    return borel::bias_plan(context, [&](index_t h, index_t r) {
+      return -slope(h, context.n_heads) * std::abs(static_cast<double>(r));
+    });
   }
 
  private:

@@ -1,0 +1,220 @@
+#include "chunk_of_head.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace borel {
+
+using kernels::padded;
+
+ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t n_tokens)
+    : pass(call_pass),
+      head(query_head),
+      capacity(n_tokens),
+      f(pass.f()),
+      f_pad(pass.f_pad()),
+      d_v(pass.call().d_v()),
+      d_o(padded(d_v)),
+      c_pad(padded(capacity)),
+      width(pass.decay_width()),
+      exponent_width(width > 1 ? f_pad : width),
+      rotates(pass.rotates()),
+      q(capacity, f_pad, rotates),
+      k(capacity, f_pad, rotates),
+      q_scaled(width > 0 ? capacity * f_pad : 0),
+      k_scaled(width > 0 ? capacity * f_pad : 0),
+      k_read(width > 0 && pass.form().delta_rule ? capacity * f_pad : 0),
+      q_scaled_plain(width > 0 && rotates && pass.form().normalised ? capacity * f_pad : 0),
+      k_scaled_plain(width > 0 && rotates && pass.form().normalised ? capacity * f_pad : 0),
+      k_scaled_t(f_pad * c_pad),
+      v(capacity * d_o),
+      u(pass.form().delta_rule ? capacity * d_o : 0),
+      scores(capacity * c_pad),
+      solver(pass.form().delta_rule ? capacity * c_pad : 0),
+      plain_scores(rotates && pass.form().normalised ? capacity * c_pad : 0),
+      row_sums(capacity),
+      out(capacity * d_o),
+      exponent((capacity + 1) * exponent_width),
+      origin(exponent_width),
+      log_decay(capacity * exponent_width),
+      border(exponent_width),
+      strength(capacity),
+      bonus(f_pad),
+      normaliser_row(f_pad),
+      denominator(capacity) {
+  std::ranges::fill(k_scaled_t.span(), 0.0f);
+  std::ranges::fill(v.span(), 0.0f);
+  std::ranges::fill(log_decay.span(), 0.0f);
+  std::ranges::fill(exponent.span(), 0.0);
+  std::ranges::fill(bonus.span(), 0.0f);
+  std::ranges::fill(normaliser_row.span(), 0.0f);
+  if (pass.form().read_before_write) {
+    std::fill_n(bonus.data(), f, 1.0f);
+    pass.bonus(head, bonus.span().first(static_cast<std::size_t>(f)));
+  }
+}
+
+void ChunkOfHead::scale(const double* exponents, double sign, const float* from, float* to) const {
+  kernels::scale_by_exp(exponents, origin.data(), exponent_width == 1 ? 1 : f, sign, from, n, f_pad, f_pad, to);
+}
+
+/// Cumulative logs of the tokens; shortens the chunk so that none exceeds k_longest_log_decay.
+void ChunkOfHead::load_decay() {
+  n = std::min(n, 2 * last_n);
+  pass.log_decay(head, p0, p0 + n, {log_decay.data(), {n, width}, {exponent_width, 1}});
+  for (index_t t = 0; t < n; ++t) {
+    const double* before = exponent.data() + t * exponent_width;
+    double* after = exponent.data() + (t + 1) * exponent_width;
+    double largest = 0;
+    for (index_t c = 0; c < exponent_width; ++c) {
+      after[c] = before[c] + std::max(static_cast<double>(log_decay[t * exponent_width + c]), -k_longest_log_decay);
+      largest = std::max(largest, std::abs(after[c]));
+    }
+    if (t > 0 && largest > k_longest_log_decay) {
+      n = t;
+      break;
+    }
+  }
+  last_n = n;
+  for (index_t c = 0; c < exponent_width; ++c) {
+    origin[c] = exponent[n * exponent_width + c] / 2;
+    border[c] = static_cast<float>(std::exp(origin[c]));
+  }
+}
+
+index_t ChunkOfHead::load(index_t position, index_t p_end) {
+  const AttentionCall& call = pass.call();
+  p0 = position;
+  has_keys = p0 < call.n_k();
+  n = std::min(capacity, (has_keys ? std::min(call.n_k(), p_end) : p_end) - p0);
+  if (width > 0) load_decay();
+  if (has_keys) {
+    pass.keys(head, p0, p0 + n, k);
+    for (index_t t = 0; t < n; ++t) std::ranges::copy(call.v.row(call.kv_head(head), p0 + t), v.data() + t * d_o);
+    if (pass.form().delta_rule) {
+      std::fill_n(strength.data(), n, 1.0f);
+      pass.write_strength(head, p0, p0 + n, strength.span().first(static_cast<std::size_t>(n)));
+    }
+  } else {
+    std::fill_n(k.plain(), n * f_pad, 0.0f);
+    std::fill_n(k.rotated(), n * f_pad, 0.0f);
+    std::fill_n(v.data(), n * d_o, 0.0f);
+    std::fill_n(strength.data(), n, 0.0f);
+  }
+  if (width > 0) {
+    scale(key_exponent(), -1, k.rotated(), k_scaled.data());
+    if (pass.form().delta_rule) scale(key_exponent(), 1, k.rotated(), k_read.data());
+    if (rotates && pass.form().normalised) scale(key_exponent(), -1, k.plain(), k_scaled_plain.data());
+  }
+  return n;
+}
+
+bool ChunkOfHead::load_queries() {
+  const AttentionCall& call = pass.call();
+  row_begin = std::clamp<index_t>(p0 - call.query_offset, 0, call.n_q());
+  row_end = std::clamp<index_t>(p0 + n - call.query_offset, row_begin, call.n_q());
+  if (row_end == row_begin) return false;
+  first_row = row_begin + call.query_offset - p0;
+  const index_t n_rows = row_end - row_begin;
+  for (float* rows : {q.plain(), q.rotated()}) {
+    std::fill_n(rows, first_row * f_pad, 0.0f);
+    std::fill(rows + (first_row + n_rows) * f_pad, rows + n * f_pad, 0.0f);
+  }
+  pass.queries(head, row_begin, row_end, q, first_row);
+  if (width > 0) {
+    scale(query_exponent(), 1, q.rotated(), q_scaled.data());
+    if (rotates && pass.form().normalised) scale(query_exponent(), 1, q.plain(), q_scaled_plain.data());
+  }
+  return true;
+}
+
+void ChunkOfHead::enter(float* state, double* normaliser) const {
+  if (width == 0) return;
+  kernels::scale_state(state, d_o, f, d_o, border.data(), exponent_width == 1 ? 1 : f);
+  for (index_t c = 0; c < f && pass.form().normalised; ++c)
+    normaliser[c] *= std::exp(origin[exponent_width == 1 ? 0 : c]);
+}
+
+void ChunkOfHead::write(const float* state) const {
+  if (!pass.form().delta_rule) return;
+  const index_t n_pad = padded(n);
+  kernels::product(kernels::as_is(k_hat(), f_pad), state, d_o, u.data(), d_o, n, f, d_o, false);
+  for (index_t t = 0; t < n; ++t)
+    for (index_t c = 0; c < d_o; ++c) u[t * d_o + c] = strength[t] * (v[t * d_o + c] - u[t * d_o + c]);
+  kernels::transpose(k_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
+  kernels::product(kernels::as_is(k_hat(), f_pad), k_scaled_t.data(), c_pad, solver.data(), c_pad, n, f, n_pad, false,
+                   kernels::Shape::lower_out);
+  kernels::keep_lower(solver.data(), c_pad, n, n_pad, true, nullptr);
+  for (index_t t = 0; t < n; ++t)
+    for (index_t j = 0; j < t; ++j) solver[t * c_pad + j] *= -strength[t];
+  kernels::solve_unit_lower(solver.data(), c_pad, u.data(), d_o, n, d_o);
+}
+
+void ChunkOfHead::score() const {
+  const index_t n_pad = padded(n);
+  const bool strict = pass.form().read_before_write, normalised = pass.form().normalised;
+  if (normalised && rotates) {
+    kernels::transpose(k_plain_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
+    kernels::product(kernels::as_is(q_plain_tilde(), f_pad), k_scaled_t.data(), c_pad, plain_scores.data(), c_pad, n, f,
+                     n_pad, false, kernels::Shape::lower_out);
+    kernels::keep_lower(plain_scores.data(), c_pad, n, n_pad, false, row_sums.data());
+  }
+  if (!pass.form().delta_rule) kernels::transpose(k_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
+  kernels::product(kernels::as_is(q_tilde(), f_pad), k_scaled_t.data(), c_pad, scores.data(), c_pad, n, f, n_pad, false,
+                   kernels::Shape::lower_out);
+  kernels::keep_lower(scores.data(), c_pad, n, n_pad, strict,
+                      normalised && !rotates ? row_sums.data() : nullptr);
+  if (!strict) return;
+  const Scratch<float> own_key(n * f_pad);
+  for (index_t t = 0; t < n; ++t)
+    for (index_t c = 0; c < f_pad; ++c) own_key[t * f_pad + c] = bonus[c] * k.rotated()[t * f_pad + c];
+  kernels::paired_row_dots(q.rotated(), f_pad, own_key.data(), f_pad, n, f_pad, row_sums.data());
+  for (index_t t = 0; t < n; ++t) scores[t * c_pad + t] = row_sums[t];
+}
+
+void ChunkOfHead::read(const float* state, const double* normaliser) const {
+  kernels::product(kernels::as_is(q_tilde(), f_pad), state, d_o, out.data(), d_o, n, f, d_o, false);
+  kernels::product(kernels::as_is(scores.data(), c_pad), written(), d_o, out.data(), d_o, n, n, d_o, true,
+                   kernels::Shape::lower_in);
+  if (!pass.form().normalised) return;
+  std::transform(normaliser, normaliser + f, normaliser_row.data(), [](double x) { return static_cast<float>(x); });
+  kernels::row_dots(q_plain_tilde(), f_pad, normaliser_row.data(), n, f_pad, denominator.data());
+  for (index_t t = 0; t < n; ++t)
+    denominator[t] = static_cast<float>(static_cast<double>(denominator[t]) + static_cast<double>(row_sums[t]) +
+                                        pass.form().epsilon);
+}
+
+void ChunkOfHead::leave(float* state, double* normaliser) const {
+  if (has_keys) {
+    kernels::product(kernels::transposed(k_tilde(), f_pad), written(), d_o, state, d_o, f, n, d_o, true);
+    if (pass.form().normalised) {  // in double: z sums up to n positive terms
+      kernels::column_sums(k_plain_tilde(), f_pad, n, f_pad, normaliser_row.data());
+      for (index_t c = 0; c < f; ++c) normaliser[c] += static_cast<double>(normaliser_row[c]);
+    }
+  }
+  enter(state, normaliser);  // L_last - m = m
+}
+
+void ChunkOfHead::store(TensorView<float, 3> o) const {
+  for (index_t r = row_begin; r < row_end; ++r) {
+    const index_t t = r - row_begin + first_row;
+    const float d = pass.form().normalised ? denominator[t] : 1;
+    const float factor = d == 0 ? 0 : 1 / d;
+    const float* from = out.data() + t * d_o;
+    for (float& x : o.row(head, r)) x = factor * *from++;
+  }
+}
+
+void ChunkOfHead::read_all(index_t begin, index_t end, const float* state, const double* normaliser) {
+  row_begin = begin, row_end = end, first_row = 0, n = end - begin;
+  pass.queries(head, begin, end, q);
+  kernels::product(kernels::as_is(q.rotated(), f_pad), state, d_o, out.data(), d_o, n, f, d_o, false);
+  if (!pass.form().normalised) return;
+  for (index_t t = 0; t < n; ++t) {
+    double sum = pass.form().epsilon;
+    for (index_t c = 0; c < f; ++c) sum += static_cast<double>(q.plain()[t * f_pad + c]) * normaliser[c];
+    denominator[t] = static_cast<float>(sum);
+  }
+}
+
+}  // namespace borel

@@ -1,0 +1,66 @@
+// The tokens of one chunk of one head, and the steps of the chunkwise form on them. With L_t the sum of log decays
+// from the start of the chunk through token t and m = L_last / 2, by channel:
+//
+//   q~ = q exp(L - m)   k~ = k exp(m - L)   k^ = k exp(L - m)      q~ takes L_{t-1} when it reads before it writes
+//   S' = exp(m) S,  z' = exp(m) z                                  enter
+//   U  = V,  or with the delta rule  (I + M)^-1 diag(beta) (V - k^ S'),  M = strictly lower diag(beta) k^ k~^T   write
+//   A  = lower triangle of q~ k~^T                                 score
+//   O  = (q~ S' + A U) / (epsilon + q~ z' + row sums of A)         read
+//   S  = exp(m) (S' + k~^T U),  z = exp(m) (z' + sum of k~)        leave
+#pragma once
+
+#include "chunk_pass.hpp"
+
+namespace borel {
+
+struct ChunkOfHead {
+  ChunkOfHead(const ChunkPass& pass, index_t head, index_t capacity);
+
+  /// Loads tokens from position p0, at most up to p_end, and returns how many: fewer where the keys end or the decay
+  /// grows too strong. Positions beyond the last key have zero keys and values. load_queries: those of the same tokens;
+  /// false when there are none.
+  index_t load(index_t p0, index_t p_end);
+  bool load_queries();
+
+  void enter(float* state, double* normaliser) const;
+  void write(const float* state) const;
+  void score() const;
+  void read(const float* state, const double* normaliser) const;  ///< numerators into `out`, denominators
+  void leave(float* state, double* normaliser) const;
+  void store(TensorView<float, 3> o) const;
+  /// Without causal order: all keys of the chunk into the state; rows [begin, end) read it.
+  void read_all(index_t begin, index_t end, const float* state, const double* normaliser);
+
+  const ChunkPass& pass;
+  const index_t head, capacity, f, f_pad, d_v, d_o, c_pad, width, exponent_width;
+  const bool rotates;
+  index_t p0 = 0, n = 0;                       ///< tokens p0 .. p0 + n - 1
+  bool has_keys = false;                       ///< the tokens lie before the end of the keys
+  index_t row_begin = 0, row_end = 0, first_row = 0;  ///< query rows, the first one at row first_row of the chunk
+  FeatureRows q, k;                            ///< [n, f_pad]
+  Scratch<float> q_scaled, k_scaled, k_read, q_scaled_plain, k_scaled_plain;  ///< with decay; else size 0
+  Scratch<float> k_scaled_t;                   ///< [f_pad, c_pad]
+  Scratch<float> v, u;                         ///< [n, d_o]; u only with the delta rule
+  Scratch<float> scores, solver, plain_scores, row_sums;
+  Scratch<float> out;                          ///< [n, d_o]
+  Scratch<double> exponent;                    ///< [n + 1, exponent_width], row t + 1 is L_t
+  Scratch<double> origin;                      ///< m
+  Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(m)
+
+  float* q_tilde() const { return width > 0 ? q_scaled.data() : q.rotated(); }
+  float* k_tilde() const { return width > 0 ? k_scaled.data() : k.rotated(); }
+  float* k_hat() const { return width > 0 ? k_read.data() : k.rotated(); }
+  float* q_plain_tilde() const { return !rotates ? q_tilde() : width > 0 ? q_scaled_plain.data() : q.plain(); }
+  float* k_plain_tilde() const { return !rotates ? k_tilde() : width > 0 ? k_scaled_plain.data() : k.plain(); }
+  float* written() const { return pass.form().delta_rule ? u.data() : v.data(); }
+  const double* key_exponent() const { return exponent.data() + exponent_width; }
+  const double* query_exponent() const { return pass.form().read_before_write ? exponent.data() : key_exponent(); }
+
+  index_t last_n = capacity;  ///< tokens of the chunk before: where decays are strong, no more than twice that are tried
+
+ private:
+  void load_decay();
+  void scale(const double* exponents, double sign, const float* from, float* to) const;
+};
+
+}  // namespace borel
