@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "reference/recurrent_reference.hpp"
 #include "reference/score_reference.hpp"
 
 namespace borel::reference {
@@ -214,13 +215,13 @@ Matrix scores(const AttentionCall& call, index_t head, double scale,
 }
 
 std::optional<AttentionWeightsOf> attention_weights(const MethodSpec& canonical) {
-  using Function = Matrix (*)(const MethodSpec&, const AttentionCall&, index_t);
-  constexpr std::pair<std::string_view, Function> k_known[] = {{"softmax", softmax},
-                                                               {"relu2", relu2},
-                                                               {"identity", identity},
-                                                               {"linear", linear},
-                                                               {"retention", retention}};
-  std::optional<Function> function = score_weights(canonical.id);
+  constexpr std::pair<std::string_view, WeightsFunction> k_known[] = {{"softmax", softmax},
+                                                                      {"relu2", relu2},
+                                                                      {"identity", identity},
+                                                                      {"linear", linear},
+                                                                      {"retention", retention}};
+  std::optional<WeightsFunction> function = recurrent_weights(canonical.id);
+  if (!function) function = score_weights(canonical.id);
   for (const auto& [id, known] : k_known)
     if (id == canonical.id) function = known;
   if (!function) return std::nullopt;

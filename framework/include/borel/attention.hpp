@@ -72,6 +72,8 @@ struct AttentionTraits {
   bool linear_in_v = true;  ///< o = A(q, k) v exactly, and v may have any d_v, also other than the
                             ///< context's; false when the output is normalised afterwards
   bool own_scale = false;   ///< does not use 1 / sqrt(d_k)
+  bool order_dependent = false;  ///< weights depend on where keys stand even without a plan (cosine weight, landmarks)
+  bool rows_interact = false;    ///< an output row depends on other queries too (Nystrom's landmarks)
   /// |o - float64 reference| <= max_error * max|v| * max(1, sum_j |w_ij|) for inputs of the contract: scores up to
   /// 80, n up to a few hundred. The sum matters for mechanisms that do not normalise.
   double max_error = 1e-5;

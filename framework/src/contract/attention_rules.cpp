@@ -92,40 +92,6 @@ Verdict agrees_with_reference_in_long_contexts(const Subject& subject) {
   });
 }
 
-Verdict composes_with_every_position(const Subject& subject) {
-  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
-    const auto truth = reference_of(subject, variant.spec);
-    for (const std::string& id : subject.registry.ids<PositionEncoding>()) {
-      const auto encoding = subject.registry.make<PositionEncoding>(id);
-      for (const bool causal : modes(*variant.method)) {
-        AttentionInputs inputs(*variant.method, {.n_q = 70, .n_k = 131, .causal = causal}, seed);
-        const std::optional<PositionPlan> plan =
-            plan_for(*encoding, *variant.method, inputs.call, seed.derive(id));
-        if (!plan) continue;
-        inputs.call.position = &*plan;
-        const std::string reason = variant.method->refuses(*plan);
-        std::string failure;
-        if (!reason.empty()) {
-          if (reason.size() < 10) failure = fmt::format("refused with too little of a reason: '{}'", reason);
-          try {
-            forward(*variant.method, inputs.call);
-            failure = fmt::format("refuses() says '{}', but forward accepts the plan", reason);
-          } catch (const MethodError&) {
-          }
-        } else if (truth) {
-          failure =
-              against_reference(*variant.method, inputs.call, *truth, *output_of(subject, variant.spec));
-        } else if (const std::vector<float> o = forward(*variant.method, inputs.call);
-                   !std::ranges::all_of(o, [](float x) { return std::isfinite(x); })) {
-          failure = "the output is not finite";
-        }
-        if (!failure.empty()) return fmt::format("with position {}, causal {}: {}", id, causal, failure);
-      }
-    }
-    return {};
-  });
-}
-
 Verdict matches_golden_values(const Subject& subject) {
   const Golden golden = read_golden(subject.method);
   if (golden.lines.empty()) return no_golden_values(golden);
@@ -258,6 +224,7 @@ Verdict keys_may_be_permuted(const Subject& subject) {
   if (!subject.make<Attention>()->traits().bidirectional) return not_applicable("causal only");
   return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
     if (variant.method->traits().fixed_length_only) return {};  // its projections belong to places
+    if (variant.method->traits().order_dependent) return {};
     AttentionInputs inputs(*variant.method, {.causal = false}, seed),
         reversed(*variant.method, {.causal = false}, seed);
     const auto reverse_tokens = [](std::vector<float>& values, const TensorView<const float, 3>& view) {
@@ -357,7 +324,8 @@ Verdict rows_without_keys_are_zero(const Subject& subject) {
 }
 
 Verdict does_not_hide_nan(const Subject& subject) {
-  return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
+  const bool rows_interact = subject.make<Attention>()->traits().rows_interact;
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
     AttentionInputs inputs(*variant.method, {.causal = some_mode(*variant.method)}, seed);
     const index_t n = inputs.call.n_q(), d_v = inputs.call.d_v(), row = 40;
     inputs.q[static_cast<std::size_t>(row * inputs.call.d_k() + 3)] = std::numeric_limits<float>::quiet_NaN();
@@ -368,7 +336,7 @@ Verdict does_not_hide_nan(const Subject& subject) {
           [](float x) { return std::isnan(x); });
     };
     if (!has_nan(row)) return "a query with NaN gave an output without NaN";
-    for (index_t r = 0; r < n; ++r)
+    for (index_t r = 0; r < n && !rows_interact; ++r)
       if (r != row && has_nan(r)) return fmt::format("NaN in query row {} reached output row {}", row, r);
     return {};
   });
@@ -381,9 +349,6 @@ constexpr Rule k_rules[] = {
     {"AgreesWithReferenceInLongContexts", "sampled rows over 8192 keys are within max_error of float64",
      agrees_with_reference_in_long_contexts},
     {"MatchesGoldenValues", "the output equals values from an independent source", matches_golden_values},
-    {"ComposesWithEveryPosition",
-     "every position encoding is refused with a reason or gives the reference's output",
-     composes_with_every_position},
     {"DoesNotSeeTheFuture", "later keys and values change no earlier row of a causal call",
      does_not_see_the_future},
     {"HeadsDoNotMix", "the inputs of one head change no other head", heads_do_not_mix},
@@ -402,7 +367,8 @@ constexpr Rule k_rules[] = {
 std::span<const Rule> attention_rules() {
   static const std::vector<Rule> rules = [] {
     std::vector<Rule> all(std::begin(k_rules), std::end(k_rules));
-    for (const std::span<const Rule> more : {attention_form_rules(), attention_gradient_rules()})
+    for (const std::span<const Rule> more :
+         {attention_form_rules(), attention_gradient_rules(), chunk_rules()})
       all.insert(all.end(), more.begin(), more.end());
     return all;
   }();

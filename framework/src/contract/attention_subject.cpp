@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "borel/error.hpp"
+#include "contract/variants.hpp"
 
 namespace borel::contract {
 namespace {
@@ -147,17 +148,8 @@ double distance(std::span<const float> a, std::span<const float> b) {
 
 std::vector<AttentionVariant> attention_variants(const Subject& subject) {
   std::vector<AttentionVariant> variants;
-  variants.push_back({subject.spec, subject.make<Attention>()});
-  for (const ParamInfo& param : subject.method.params)
-    for (const std::string& choice : param.choices) {
-      if (choice == param.default_text) continue;
-      MethodSpec spec = subject.spec;
-      spec.params[param.name] = choice;
-      try {
-        variants.push_back({spec, subject.registry.make<Attention>(spec)});
-      } catch (const ParamError&) {  // not a valid combination
-      }
-    }
+  for (const MethodSpec& spec : choice_variants(subject.registry, subject.method, subject.spec))
+    variants.push_back({spec, subject.registry.make<Attention>(spec)});
   return variants;
 }
 

@@ -65,6 +65,7 @@ std::vector<AttentionVariant> attention_variants(const Subject& subject);
 Verdict for_every_attention(const Subject& subject,
                             const std::function<std::string(const AttentionVariant&, Seed)>& check);
 
+std::span<const Rule> chunk_rules();  ///< chunk_rules.cpp: long contexts and strong decays
 std::span<const Rule>
 attention_form_rules();  ///< attention_form_rules.cpp: recurrent, chunked, strided, grouped forms
 

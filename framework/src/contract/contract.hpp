@@ -47,6 +47,8 @@ struct Rule {
 std::span<const Rule> general_rules();    ///< every family
 std::span<const Rule> attention_rules();  ///< attention_rules.cpp, and so on
 std::span<const Rule> position_rules();
+std::span<const Rule> attention_pair_rules();  ///< pair_rules.cpp: every mechanism with every encoding
+std::span<const Rule> position_pair_rules();
 std::span<const Rule> density_rules();
 std::span<const Rule> optimizer_rules();
 

@@ -95,8 +95,8 @@ std::vector<const Rule*> rules_for(std::string_view family) {
     for (const Rule& rule : list) rules.push_back(&rule);
   };
   take(general_rules());
-  if (family == "attention") take(attention_rules());
-  if (family == "position") take(position_rules());
+  if (family == "attention") take(attention_rules()), take(attention_pair_rules());
+  if (family == "position") take(position_rules()), take(position_pair_rules());
   if (family == "density") take(density_rules());
   if (family == "optimizer") take(optimizer_rules());
   return rules;

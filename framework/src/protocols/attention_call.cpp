@@ -27,6 +27,8 @@ PositionPlan make_plan(const AttentionPair& pair, const AttentionContext& attent
   context.test_length = attention.max_n;
   context.causal = setting.causal;
   context.coordinates = setting.coordinates;
+  context.layer_index = setting.layer_index;
+  context.n_layers = setting.n_layers;
   context.seed = seed;
   const ParameterSet parameters(
       pair.position->parameters(context.n_heads, context.d_head, context.n_heads * context.d_head),
@@ -47,6 +49,8 @@ std::string refuses_setting(const AttentionPair& pair, index_t n_heads, index_t 
   if (setting.causal && !traits.causal) return "the mechanism is not causal, and this protocol is";
   if (!setting.causal && !traits.bidirectional)
     return "the mechanism is causal only, and here every query sees every key";
+  if (!setting.has_embeddings && pair.position->embedding())
+    return "the encoding is added to token embeddings, and this protocol gives queries and keys themselves";
   try {
     const AttentionContext context = attention_context(n_heads, n_heads, n_k, d_k, d_v, setting.causal);
     const std::string reason = pair.attention->refuses(make_plan(pair, context, n_q, setting, Seed{}));

@@ -23,6 +23,9 @@ struct AttentionSetting {
   index_t query_offset = 0;
   index_t train_length = 0;
   TensorView<const double, 2> coordinates;  ///< [n_k, 2] for images, else empty
+  /// false: q and k are given, so an encoding that is added to token embeddings has nowhere to enter.
+  bool has_embeddings = false;
+  index_t layer_index = 0, n_layers = 1;  ///< for layer schedules
 };
 
 /// "" or why the pair cannot be used in this setting: a trait of the mechanism, a refused plan, an encoding that needs

@@ -21,6 +21,8 @@ struct Options {
   std::int64_t test_length = 4096;
   std::int64_t n_vectors = 16;
   std::int64_t n_points = 256;
+  std::int64_t layer = 0;
+  std::int64_t n_layers = 1;
 
   void declare(ParamBinder& p) {
     p.integer("train_length", train_length, Range::closed(2, 1 << 20), "tokens",
@@ -29,11 +31,16 @@ struct Options {
     p.integer("n_vectors", n_vectors, Range::closed(1, 4096), "1", "Query vectors that are averaged.");
     p.integer("n_points", n_points, Range::closed(16, 4096), "1",
               "Distances in the curves, evenly spread in log r.");
+    p.integer("n_layers", n_layers, Range::closed(1, 1000), "layers", "Depth, for schedules over layers.");
+    p.integer("layer", layer, Range::closed(0, 999), "1", "The layer that is looked at, from 0.");
   }
   void check() const {
     if (test_length < train_length)
       throw ParamError(fmt::format("parameter 'test_length' must be at least train_length = {}; got {}",
                                    train_length, test_length));
+    if (layer >= n_layers)
+      throw ParamError(
+          fmt::format("parameter 'layer' must be less than n_layers = {}; got {}", n_layers, layer));
   }
 };
 
@@ -131,7 +138,7 @@ std::vector<index_t> log_spaced(index_t n, index_t n_points) {
 class PositionResponse final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "position.response"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Score as a function of distance, inside and beyond the training length";
   }
@@ -155,6 +162,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
   }
 
   std::string refuses(const CellInput& input) const override {
+    if (input.registry->make<PositionEncoding>(input.methods.at(0))->embedding())
+      return "the encoding is added to token embeddings; it changes no score by distance";
     try {
       if (!make_plan(input, read(input.options)).ensemble.empty())
         return "the encoding averages the outputs of several plans; it has no single response";
@@ -227,6 +236,8 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     context.query_offset = options.test_length - 1;
     context.d_head = input.dataset->shape("q")[2];
     context.train_length = options.train_length;
+    context.layer_index = options.layer;
+    context.n_layers = options.n_layers;
     context.seed = input.seed;
     const ParameterSet parameters(encoding->parameters(1, context.d_head, context.d_head), input.seed);
     return position_plan(*encoding, context, parameters.values());

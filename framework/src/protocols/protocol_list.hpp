@@ -6,6 +6,7 @@
 namespace borel {
 
 const Protocol& attention_concentration();
+const Protocol& attention_cost();
 const Protocol& attention_denoise();
 const Protocol& attention_recall();
 const Protocol& density_fit();

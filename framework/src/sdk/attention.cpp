@@ -90,6 +90,8 @@ TraitList Attention::describe() const {
           {"non_negative", yes(t.non_negative)},
           {"linear_in_v", yes(t.linear_in_v)},
           {"own_scale", yes(t.own_scale)},
+          {"order_dependent", yes(t.order_dependent)},
+          {"rows_interact", yes(t.rows_interact)},
           {"max_error", fmt::format("{:g}", t.max_error)},
           {"backward", yes(backward() != nullptr)},
           {"step", yes(step() != nullptr)},
@@ -154,6 +156,13 @@ void effective_weights(const Attention& method, const AttentionCall& call, index
     throw MethodError("effective weights: this mechanism is not linear in v, so it has no matrix of weights");
   // Row i of A is A e_j over the unit vectors e_j: forward with blocks of the identity as v, on the asked
   // rows only.
+  if (method.traits().rows_interact && end - begin < call.n_q()) {  // all rows, then those asked for
+    std::vector<float> all(static_cast<std::size_t>(call.n_q() * call.n_k()));
+    const TensorView<float, 2> every_row(all.data(), {call.n_q(), call.n_k()});
+    effective_weights(method, call, head, 0, call.n_q(), every_row);
+    for (index_t r = begin; r < end; ++r) std::ranges::copy(every_row.row(r), weights.row(r - begin).begin());
+    return;
+  }
   AttentionCall part = call;
   part.q = call.q.slice(1, begin, end);
   part.query_offset = call.query_offset + begin;

@@ -3,14 +3,12 @@
 // d the denominators of the rows:
 //
 //   dN = dO / d                     dd = -dO . O / d
-//   dA = lower(dN U^T + dd)         dU = A^T dN + k~ D'',  D'' = exp(m) D
-//   dq~ = dN S'^T + dA k~ + dd z'   dk~ = dA^T q~ + U D''^T + dz''        dS' = q~^T dN + D''
+//   dA = lower(dN U^T + dd)         dU = A^T dN + k~ D'',  D'' = exp(L_last) D
+//   dq~ = dN S^T + dA k~ + dd z     dk~ = dA^T q~ + U D''^T + dz''        dS = q~^T dN + D''
 //   delta rule, with dR = (I + M)^-T dU and W = v - what was read:
 //     dV = diag(beta) dR   dbeta = dR . W   G = -strictly lower(dV U^T)
-//     dk^ = G k~ - dV S'^T   dk~ += G^T k^   dS' -= k^^T dV
-//   dL_t = dq~ . q~ - dk~ . k~ + dk^ . k^ by channel, dL_last += S'' . D'';  dl_s = sum_{t >= s} dL_t
-//
-// The result does not depend on m, so m counts as a constant.
+//     dk^ = G k~ - dV S^T   dk~ += G^T k^   dS -= k^^T dV
+//   dL_t = dq~ . q~ - dk~ . k~ + dk^ . k^ by channel, dL_last += (S + k~^T U) . D'';  dl_s = sum_{t >= s} dL_t
 #include <algorithm>
 #include <cmath>
 
@@ -74,6 +72,7 @@ class HeadBackward {
   void causal() {
     struct Border {
       index_t p0, n;
+      double largest_log;
     };
     std::vector<Border> borders;
     std::vector<float> states;
@@ -81,17 +80,17 @@ class HeadBackward {
     const index_t end = call_.query_offset + call_.n_q();
     for (index_t p0 = 0; p0 < end; p0 += c_.n) {
       call_.stop.throw_if_stopped();
+      const double before = c_.largest_log;
       c_.load(p0, end);
-      borders.push_back({p0, c_.n});
+      borders.push_back({p0, c_.n, before});
       states.insert(states.end(), state_.data(), state_.data() + state_size_);
       normalisers.insert(normalisers.end(), z_.data(), z_.data() + c_.f);
-      c_.enter(state_.data(), z_.data());
       c_.write(state_.data());
       c_.leave(state_.data(), z_.data());
     }
     for (std::size_t b = borders.size(); b-- > 0;) {
       call_.stop.throw_if_stopped();
-      c_.last_n = c_.capacity;
+      c_.last_n = c_.capacity, c_.largest_log = borders[b].largest_log;
       c_.load(borders[b].p0, borders[b].p0 + borders[b].n);
       std::copy_n(states.begin() + static_cast<index_t>(b) * state_size_, state_size_, state_.data());
       std::copy_n(normalisers.begin() + static_cast<index_t>(b) * c_.f, c_.f, z_.data());
@@ -121,6 +120,7 @@ class HeadBackward {
       query_side();
     }
     kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
+    // With log_keys all keys are now taken relative to the largest of all, as the final state is: no decay is left.
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) {
       call_.stop.throw_if_stopped();
       c_.load(j0, n_k);
@@ -153,7 +153,7 @@ class HeadBackward {
     }
   }
 
-  /// rows += dd z', and dz' += rows' features^T dd.
+  /// rows += dd z, and dz += rows' features^T dd.
   void through_denominators(const float* features, float* d_rows) {
     for (index_t t = 0; t < c_.n; ++t) {
       const float d = d_denominator_[t];
@@ -172,14 +172,12 @@ class HeadBackward {
   void chunk() {
     const ChunkForm& form = pass_.form();
     const bool has_queries = c_.load_queries();
-    c_.enter(state_.data(), z_.data());
     c_.write(state_.data());
     if (c_.width > 0) std::ranges::fill(d_log_.span(), 0.0);
-    // D'' and dz'': the state leaves the chunk times exp(m), as it enters.
-    c_.enter(d_state_.data(), d_z_.data());
+    c_.decay(d_state_.data(), d_z_.data());  // D'' and dz''
     kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
     kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
-    // through k~^T U + S', and z' + sum of k~
+    // through S + k~^T U and z + sum of k~
     product(as_is(c_.written(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v, c_.f_pad,
             false);
     product(as_is(c_.k_tilde(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o, false);
@@ -193,10 +191,9 @@ class HeadBackward {
     if (c_.width > 0) through_decay();
     if (has_queries) query_side();
     if (c_.has_keys) key_side();
-    c_.enter(d_state_.data(), d_z_.data());
   }
 
-  /// dL_last from the factor exp(L_last - m) of the state: S'' . D'' by channel, S'' = S' + k~^T U.
+  /// dL_last from the factor exp(L_last) of the state: (S + k~^T U) . D'' by channel.
   void through_border() {
     double* last = d_log_.data() + c_.n * c_.exponent_width;
     const Scratch<float> inner(c_.f);
@@ -264,7 +261,7 @@ class HeadBackward {
   void through_delta_rule() {
     const index_t n = c_.n, n_pad = padded(n), ld = c_.f_pad, d_o = c_.d_o;
     kernels::solve_unit_lower_transposed(c_.solver.data(), c_.c_pad, d_u_.data(), d_o, n, d_o);  // dR
-    // W = v - k^ S' - strictly lower(k^ k~^T) U, for the strengths.
+    // W = v - k^ S - strictly lower(k^ k~^T) U, for the strengths.
     const Scratch<float> read(n * d_o), d_strength(n);
     product(as_is(c_.k_hat(), ld), state_.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
     kernels::transpose(c_.k_tilde(), ld, n, c_.f, c_.k_scaled_t.data(), c_.c_pad);
@@ -313,7 +310,7 @@ class HeadBackward {
     }
     const index_t width = w == 1 ? 1 : f;
     const auto scale = [&](const double* exponent, double sign, float* rows) {
-      kernels::scale_by_exp(exponent, c_.origin.data(), width, sign, rows, n, f, ld, rows);
+      kernels::scale_by_exp(exponent, width, sign, rows, n, f, ld, rows);
     };
     scale(c_.query_exponent(), 1, d_q_.data());
     scale(c_.key_exponent(), -1, d_k_.data());
@@ -322,6 +319,7 @@ class HeadBackward {
       scale(c_.query_exponent(), 1, d_q_plain_.data());
       scale(c_.key_exponent(), -1, d_k_plain_.data());
     }
+    if (pass_.form().log_keys) return;  // that decay is bookkeeping and cancels
     for (index_t t = n - 1; t > 0; --t)
       for (index_t c = 0; c < w; ++c) d_log_[t * w + c] += d_log_[(t + 1) * w + c];
     for (index_t t = 0; t < n; ++t)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -30,7 +31,6 @@ class HeadStream {
       pass_.call().stop.throw_if_stopped();
       chunk_.load(p0, end);
       const bool has_queries = chunk_.load_queries();
-      chunk_.enter(state_.data(), normaliser_.data());
       chunk_.write(state_.data());
       if (has_queries) {
         chunk_.score();
@@ -72,6 +72,7 @@ AttentionCall one_token(const AttentionStep::Token& token, PositionPlan& plan,
   call.q = view(token.q), call.k = view(token.k), call.v = view(token.v);
   for (const TensorView<const float, 2>& input : token.extra) extra.push_back(view(input));
   call.extra = extra;
+  call.query_offset = token.t;
   call.parameters = token.parameters;
   call.context = token.context;
   if (token.position) {
@@ -83,6 +84,15 @@ AttentionCall one_token(const AttentionStep::Token& token, PositionPlan& plan,
     call.position = &plan;
   }
   return call;
+}
+
+/// Logarithms of one key -> features relative to the largest logarithm so far. @return the state's log decay
+float to_features(std::span<float> logarithms, float& largest) {
+  const float before = largest, top = std::ranges::max(logarithms);
+  if (top > largest) largest = top;
+  const float shift = std::isinf(largest) ? 0 : largest;
+  for (float& x : logarithms) x = std::exp(x - shift);
+  return before == largest || std::isinf(before) ? 0 : before - largest;
 }
 
 }  // namespace
@@ -129,7 +139,7 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
 }
 
 index_t ChunkAttention::state_size(const AttentionContext& context) const {
-  return context.h_q * feature_size(context) * (context.d_v + (form().normalised ? 1 : 0));
+  return context.h_q * (feature_size(context) * (context.d_v + (form().normalised ? 1 : 0)) + (form().log_keys ? 1 : 0));
 }
 
 double ChunkAttention::state_bytes(const AttentionContext& context, index_t) const {
@@ -147,13 +157,16 @@ double ChunkAttention::flops(const AttentionContext& context, index_t n_q, index
 
 const AttentionWeights* ChunkAttention::weights() const {
   const ChunkForm f = form();
-  return f.delta_rule || f.read_before_write || f.decay == ChunkForm::Decay::channel ? nullptr : this;
+  return f.delta_rule || f.read_before_write || f.log_keys || f.decay == ChunkForm::Decay::channel ? nullptr : this;
 }
 
 void ChunkAttention::start(const AttentionContext& context, ParameterValues, std::span<float> state) const {
+  const std::size_t of_head = state.size() / static_cast<std::size_t>(context.h_q);
   if (static_cast<index_t>(state.size()) != state_size(context))
     throw MethodError(fmt::format("the state must hold {} floats, holds {}", state_size(context), state.size()));
   std::ranges::fill(state, 0.0f);
+  for (std::size_t x = of_head; x <= state.size() && form().log_keys; x += of_head)  // the largest logarithm so far
+    state[x - 1] = -std::numeric_limits<float>::infinity();
 }
 
 void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const {
@@ -172,7 +185,13 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
   for (index_t head = 0; head < call.h_q(); ++head) {
     pass.queries(head, 0, 1, q);
     pass.keys(head, 0, 1, k);
-    if (width > 0) pass.log_decay(head, 0, 1, {decay.data(), {1, width}});
+    if (form.log_keys) {
+      float& largest = s[f * (d_v + 1)];
+      decay[0] = to_features({k.plain(), static_cast<std::size_t>(f)}, largest);
+      pass.rotate_keys(0, 1, k);
+    } else if (width > 0) {
+      pass.log_decay(head, 0, 1, {decay.data(), {1, width}});
+    }
     for (float& x : decay.span()) x = std::exp(std::max(x, static_cast<float>(-k_longest_log_decay)));
     float strength = 1;
     if (form.delta_rule) pass.write_strength(head, 0, 1, {&strength, 1});
@@ -194,6 +213,7 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
       *s = (width == 0 ? 1 : decay[width == 1 ? 0 : c]) * *s + k.plain()[c];
       denominator += static_cast<double>(q.plain()[c] * *s);
     }
+    if (form.log_keys) ++s;
     for (float& x : out) x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
   }
 }

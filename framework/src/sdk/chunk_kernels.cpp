@@ -26,16 +26,16 @@ constexpr index_t k_rows = 6;  // 16 registers
 HWY_INLINE index_t lane_count() { return static_cast<index_t>(hn::Lanes(Floats())); }
 
 template <index_t Rows, index_t Vectors>
-HWY_INLINE void product_block(const LeftFactor& a, const float* HWY_RESTRICT b, index_t ldb, float* HWY_RESTRICT out,
+HWY_INLINE void product_block(const Left& a, const float* HWY_RESTRICT b, index_t ldb, float* HWY_RESTRICT out,
                               index_t ldo, index_t n_inner, bool accumulate) {
   const Floats f;
-  const index_t lanes = lane_count(), row = a.row_stride;
+  const index_t lanes = lane_count(), row = a.row;
   Vec sum[Rows][Vectors];
   for (index_t r = 0; r < Rows; ++r)
     for (index_t c = 0; c < Vectors; ++c)
       sum[r][c] = accumulate ? hn::LoadU(f, out + r * ldo + c * lanes) : hn::Zero(f);
   const float* at = a.data;
-  for (index_t k = 0; k < n_inner; ++k, at += a.inner_stride, b += ldb) {
+  for (index_t k = 0; k < n_inner; ++k, at += a.inner, b += ldb) {
     Vec right[Vectors];
     for (index_t c = 0; c < Vectors; ++c) right[c] = hn::LoadU(f, b + c * lanes);
     for (index_t r = 0; r < Rows; ++r) {
@@ -48,14 +48,14 @@ HWY_INLINE void product_block(const LeftFactor& a, const float* HWY_RESTRICT b, 
 }
 
 template <index_t Rows>
-HWY_INLINE void product_rows(LeftFactor a, const float* b, index_t ldb, float* out, index_t ldo, index_t r,
+HWY_INLINE void product_rows(Left a, const float* b, index_t ldb, float* out, index_t ldo, index_t r,
                              index_t n_inner, index_t c, bool two_vectors, bool accumulate, Shape shape) {
   if (shape == Shape::lower_out && c >= r + Rows) return;
-  a.data += r * a.row_stride;
+  a.data += r * a.row;
   index_t begin = 0, end = n_inner;
   if (shape == Shape::lower_in) end = std::min(n_inner, r + Rows);
   if (shape == Shape::upper_in) begin = std::min(r, n_inner);
-  a.data += begin * a.inner_stride;
+  a.data += begin * a.inner;
   const float* right = b + begin * ldb + c;
   float* at = out + r * ldo + c;
   if (two_vectors)
@@ -64,7 +64,7 @@ HWY_INLINE void product_rows(LeftFactor a, const float* b, index_t ldb, float* o
     product_block<Rows, 1>(a, right, ldb, at, ldo, end - begin, accumulate);
 }
 
-void Product(const LeftFactor& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
+void Product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape) {
   const index_t lanes = lane_count();
   for (index_t c = 0; c < n_cols;) {  // a panel of b stays in L1 while all rows pass
@@ -138,7 +138,7 @@ HWY_INLINE hn::Vec<FloatsOfDoubles> exp_of(hn::Vec<Doubles> x) {
   return hn::Mul(y, hn::BitCast(f, power));
 }
 
-void ScaleByExp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+void ScaleByExp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                 index_t f, index_t ld, float* out) {
   const Doubles d;
   const FloatsOfDoubles half;
@@ -148,7 +148,7 @@ void ScaleByExp(const double* exponent, const double* origin, index_t width, dou
     const float* from = x + t * ld;
     float* to = out + t * ld;
     if (width == 1) {
-      const auto factor = hn::GetLane(exp_of(hn::Set(d, sign * (exponent[t] - origin[0]))));
+      const auto factor = hn::GetLane(exp_of(hn::Set(d, sign * exponent[t])));
       const Floats floats;
       const Vec factors = hn::Set(floats, factor);
       for (index_t c = 0; c < f; c += lane_count())
@@ -157,7 +157,7 @@ void ScaleByExp(const double* exponent, const double* origin, index_t width, dou
     }
     const double* e = exponent + t * ld;
     for (index_t c = 0; c < f; c += lanes) {
-      const auto turned = hn::Mul(signs, hn::Sub(hn::LoadU(d, e + c), hn::LoadU(d, origin + c)));
+      const auto turned = hn::Mul(signs, hn::LoadU(d, e + c));
       hn::StoreU(hn::Mul(exp_of(turned), hn::LoadU(half, from + c)), half, to + c);
     }
   }
@@ -283,7 +283,7 @@ HWY_EXPORT(RowDots);
 HWY_EXPORT(SolveUnitLower);
 HWY_EXPORT(Step);
 
-void product(const LeftFactor& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
+void product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape) {
   HWY_DYNAMIC_DISPATCH(Product)(a, b, ldb, out, ldo, n_rows, n_inner, n_cols, accumulate, shape);
 }
@@ -293,9 +293,9 @@ void transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict, float* row_sums) {
   HWY_DYNAMIC_DISPATCH(KeepLower)(scores, ld, n, n_pad, strict, row_sums);
 }
-void scale_by_exp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                   index_t f, index_t ld, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, origin, width, sign, x, n, f, ld, out);
+  HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, width, sign, x, n, f, ld, out);
 }
 void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width) {
   HWY_DYNAMIC_DISPATCH(ScaleState)(s, lds, f, n_cols, factor, width);

@@ -6,14 +6,8 @@
 
 namespace borel::kernels {
 
-/// Left factor of a product: element (r, k) at data[r * row_stride + k * inner_stride], so a transposed matrix needs no
-/// copy.
-struct LeftFactor {
-  const float* data;
-  index_t row_stride, inner_stride;
-};
-inline LeftFactor as_is(const float* data, index_t ld) { return {data, ld, 1}; }
-inline LeftFactor transposed(const float* data, index_t ld) { return {data, 1, ld}; }
+inline Left as_is(const float* data, index_t ld) { return {data, ld, 1}; }
+inline Left transposed(const float* data, index_t ld) { return {data, 1, ld}; }
 
 /// What is known about the matrices, to leave out work.
 enum class Shape {
@@ -24,7 +18,7 @@ enum class Shape {
 };
 
 /// out[r, c] = (accumulate ? out[r, c] : 0) + sum_{k < n_inner} a[r, k] b[k, c]. @pre n_cols multiple of k_row_pad
-void product(const LeftFactor& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
+void product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape = Shape::full);
 
 /// out[c, r] = in[r, c] for r < n_rows, c < n_cols.
@@ -33,10 +27,10 @@ void transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, f
 /// Zeroes columns c > r - (strict ? 1 : 0) of row r up to n_pad; row_sums[r], if asked for, is what remains.
 void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict, float* row_sums);
 
-/// out[t, c] = x[t, c] exp(sign (exponent[t, c] - origin[c])) for c < f; by one number per row when width is 1.
+/// out[t, c] = x[t, c] exp(sign exponent[t, c]) for c < f; by one number per row when width is 1.
 /// The exponent is taken in double and split into a power of two and a rest, so large exponents cost no accuracy.
-/// exponent [n, width], x and out with leading dimension ld. @pre width is 1 or f
-void scale_by_exp(const double* exponent, const double* origin, index_t width, double sign, const float* x, index_t n,
+/// x, out and, unless width is 1, exponent with leading dimension ld. @pre width is 1 or f
+void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n,
                   index_t f, index_t ld, float* out);
 
 /// s[a, :] *= factor[width == 1 ? 0 : a], a < f.

@@ -1,7 +1,10 @@
 #include "chunk_of_head.hpp"
 
+#include "borel/draft/feature_maps.hpp"
+
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace borel {
 
@@ -35,13 +38,13 @@ ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t
       row_sums(capacity),
       out(capacity * d_o),
       exponent((capacity + 1) * exponent_width),
-      origin(exponent_width),
       log_decay(capacity * exponent_width),
       border(exponent_width),
       strength(capacity),
       bonus(f_pad),
       normaliser_row(f_pad),
-      denominator(capacity) {
+      denominator(capacity),
+      largest_log(-std::numeric_limits<double>::infinity()) {
   std::ranges::fill(k_scaled_t.span(), 0.0f);
   std::ranges::fill(v.span(), 0.0f);
   std::ranges::fill(log_decay.span(), 0.0f);
@@ -55,13 +58,13 @@ ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t
 }
 
 void ChunkOfHead::scale(const double* exponents, double sign, const float* from, float* to) const {
-  kernels::scale_by_exp(exponents, origin.data(), exponent_width == 1 ? 1 : f, sign, from, n, f_pad, f_pad, to);
+  kernels::scale_by_exp(exponents, exponent_width == 1 ? 1 : f, sign, from, n, f_pad, f_pad, to);
 }
 
-/// Cumulative logs of the tokens; shortens the chunk so that none exceeds k_longest_log_decay.
+/// Cumulative logs of the tokens; shortens the chunk so that none falls below -k_longest_log_decay.
 void ChunkOfHead::load_decay() {
   n = std::min(n, 2 * last_n);
-  pass.log_decay(head, p0, p0 + n, {log_decay.data(), {n, width}, {exponent_width, 1}});
+  if (!pass.form().log_keys) pass.log_decay(head, p0, p0 + n, {log_decay.data(), {n, width}, {exponent_width, 1}});
   for (index_t t = 0; t < n; ++t) {
     const double* before = exponent.data() + t * exponent_width;
     double* after = exponent.data() + (t + 1) * exponent_width;
@@ -76,10 +79,31 @@ void ChunkOfHead::load_decay() {
     }
   }
   last_n = n;
-  for (index_t c = 0; c < exponent_width; ++c) {
-    origin[c] = exponent[n * exponent_width + c] / 2;
-    border[c] = static_cast<float>(std::exp(origin[c]));
+  for (index_t c = 0; c < exponent_width; ++c)
+    border[c] = static_cast<float>(std::exp(exponent[n * exponent_width + c]));
+}
+
+/// From logarithms of features to features and to the decay that keeps the largest one at 1.
+void ChunkOfHead::load_log_keys() {
+  const index_t n_read = std::min(n, 2 * last_n);
+  const Scratch<float> shift(n_read);
+  const TensorView<float, 2> rows(k.plain(), {n_read, f}, {f_pad, 1});
+  pass.keys(head, p0, p0 + n_read, k);
+  double largest = largest_log;
+  for (index_t t = 0; t < n_read; ++t) {
+    const auto top = static_cast<double>(std::ranges::max(rows.row(t)));
+    const double before = largest;
+    if (top > largest) largest = top;
+    // The state is empty before the first finite key, so that its decay does not matter.
+    log_decay[t] = before == largest || std::isinf(before) ? 0.0f : static_cast<float>(before - largest);
+    shift[t] = std::isinf(largest) ? 0.0f : static_cast<float>(largest);
   }
+  exp_rows(rows, 1, shift.span(), rows);
+  load_decay();
+  // The chunk may have become shorter; c is that of its last token. Only tokens that are kept enter the state.
+  for (index_t t = 0; t < n; ++t)
+    if (!std::isinf(static_cast<double>(shift[t]))) largest_log = std::max(largest_log, static_cast<double>(shift[t]));
+  pass.rotate_keys(p0, p0 + n, k);
 }
 
 index_t ChunkOfHead::load(index_t position, index_t p_end) {
@@ -87,9 +111,14 @@ index_t ChunkOfHead::load(index_t position, index_t p_end) {
   p0 = position;
   has_keys = p0 < call.n_k();
   n = std::min(capacity, (has_keys ? std::min(call.n_k(), p_end) : p_end) - p0);
-  if (width > 0) load_decay();
+  if (has_keys && pass.form().log_keys) {
+    load_log_keys();
+  } else if (width > 0) {
+    std::ranges::fill(log_decay.span(), 0.0f);
+    load_decay();
+  }
   if (has_keys) {
-    pass.keys(head, p0, p0 + n, k);
+    if (!pass.form().log_keys) pass.keys(head, p0, p0 + n, k);
     for (index_t t = 0; t < n; ++t) std::ranges::copy(call.v.row(call.kv_head(head), p0 + t), v.data() + t * d_o);
     if (pass.form().delta_rule) {
       std::fill_n(strength.data(), n, 1.0f);
@@ -128,11 +157,11 @@ bool ChunkOfHead::load_queries() {
   return true;
 }
 
-void ChunkOfHead::enter(float* state, double* normaliser) const {
+void ChunkOfHead::decay(float* state, double* normaliser) const {
   if (width == 0) return;
   kernels::scale_state(state, d_o, f, d_o, border.data(), exponent_width == 1 ? 1 : f);
-  for (index_t c = 0; c < f && pass.form().normalised; ++c)
-    normaliser[c] *= std::exp(origin[exponent_width == 1 ? 0 : c]);
+  const double* last = exponent.data() + n * exponent_width;
+  for (index_t c = 0; c < f && pass.form().normalised; ++c) normaliser[c] *= std::exp(last[exponent_width == 1 ? 0 : c]);
 }
 
 void ChunkOfHead::write(const float* state) const {
@@ -192,7 +221,7 @@ void ChunkOfHead::leave(float* state, double* normaliser) const {
       for (index_t c = 0; c < f; ++c) normaliser[c] += static_cast<double>(normaliser_row[c]);
     }
   }
-  enter(state, normaliser);  // L_last - m = m
+  decay(state, normaliser);
 }
 
 void ChunkOfHead::store(TensorView<float, 3> o) const {

@@ -1,12 +1,14 @@
 // The tokens of one chunk of one head, and the steps of the chunkwise form on them. With L_t the sum of log decays
-// from the start of the chunk through token t and m = L_last / 2, by channel:
+// from the start of the chunk through token t, by channel:
 //
-//   q~ = q exp(L - m)   k~ = k exp(m - L)   k^ = k exp(L - m)      q~ takes L_{t-1} when it reads before it writes
-//   S' = exp(m) S,  z' = exp(m) z                                  enter
-//   U  = V,  or with the delta rule  (I + M)^-1 diag(beta) (V - k^ S'),  M = strictly lower diag(beta) k^ k~^T   write
+//   q~ = q exp(L)   k~ = k exp(-L)   k^ = k exp(L)                 q~ takes L_{t-1} when it reads before it writes
+//   U  = V,  or with the delta rule  (I + M)^-1 diag(beta) (V - k^ S),  M = strictly lower diag(beta) k^ k~^T    write
 //   A  = lower triangle of q~ k~^T                                 score
-//   O  = (q~ S' + A U) / (epsilon + q~ z' + row sums of A)         read
-//   S  = exp(m) (S' + k~^T U),  z = exp(m) (z' + sum of k~)        leave
+//   O  = (q~ S + A U) / (epsilon + q~ z + row sums of A)           read
+//   S <- exp(L_last) (S + k~^T U),  z <- exp(L_last) (z + sum of k~)   leave
+//
+// With log_keys, s_t the largest logarithm of key t and c_t = max(c_{t-1}, s_t): k = exp(logarithms - c_t) and
+// l_t = c_{t-1} - c_t.
 #pragma once
 
 #include "chunk_pass.hpp"
@@ -22,7 +24,7 @@ struct ChunkOfHead {
   index_t load(index_t p0, index_t p_end);
   bool load_queries();
 
-  void enter(float* state, double* normaliser) const;
+  void decay(float* state, double* normaliser) const;  ///< both times exp(L_last)
   void write(const float* state) const;
   void score() const;
   void read(const float* state, const double* normaliser) const;  ///< numerators into `out`, denominators
@@ -44,8 +46,7 @@ struct ChunkOfHead {
   Scratch<float> scores, solver, plain_scores, row_sums;
   Scratch<float> out;                          ///< [n, d_o]
   Scratch<double> exponent;                    ///< [n + 1, exponent_width], row t + 1 is L_t
-  Scratch<double> origin;                      ///< m
-  Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(m)
+  Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(L_last)
 
   float* q_tilde() const { return width > 0 ? q_scaled.data() : q.rotated(); }
   float* k_tilde() const { return width > 0 ? k_scaled.data() : k.rotated(); }
@@ -56,10 +57,12 @@ struct ChunkOfHead {
   const double* key_exponent() const { return exponent.data() + exponent_width; }
   const double* query_exponent() const { return pass.form().read_before_write ? exponent.data() : key_exponent(); }
 
+  double largest_log;         ///< c before the chunk; after load() that of its last token
   index_t last_n = capacity;  ///< tokens of the chunk before: where decays are strong, no more than twice that are tried
 
  private:
   void load_decay();
+  void load_log_keys();
   void scale(const double* exponents, double sign, const float* from, float* to) const;
 };
 

@@ -20,6 +20,8 @@ const Band* band_of(const PositionPlan* plan) {
 void check_form(const ChunkForm& form, const AttentionCall& call) {
   if (form.normalised && (form.delta_rule || form.read_before_write))
     throw MethodError("a chunk method cannot be normalised and have the delta rule or read before it writes");
+  if (form.log_keys && (!form.normalised || form.epsilon != 0 || form.decay != ChunkForm::Decay::none))
+    throw MethodError("logarithms of keys go with a normalised form without decay and with epsilon 0");
   if (form.delta_rule && form.read_before_write)
     throw MethodError("a chunk method with the delta rule reads after it writes");
   if (!call.causal && (form.decay != ChunkForm::Decay::none || form.delta_rule || form.read_before_write))
@@ -56,6 +58,7 @@ ChunkPass::ChunkPass(const ChunkAttention& method, const AttentionCall& call, in
 }
 
 index_t ChunkPass::decay_width() const {
+  if (form_.log_keys) return 1;
   return form_.decay == ChunkForm::Decay::none ? 0 : form_.decay == ChunkForm::Decay::token ? 1 : f_;
 }
 
@@ -119,11 +122,17 @@ void ChunkPass::queries(index_t head, index_t begin, index_t end, const FeatureR
 
 void ChunkPass::keys(index_t head, index_t begin, index_t end, const FeatureRows& out) const {
   std::vector<TensorView<const float, 2>> extra;
-  const TensorView<float, 2> plain(out.plain(), {end - begin, f_}, {f_pad(), 1}),
-      rotated(out.rotated(), {end - begin, f_}, {f_pad(), 1});
+  const TensorView<float, 2> plain(out.plain(), {end - begin, f_}, {f_pad(), 1});
   method_.key_features(rows(Tokens::key, head, begin, end, extra),
                        call_.k[call_.kv_head(head)].slice(0, begin, end), plain);
-  if (band_) turn(Tokens::key, begin, end, plain, rotated);
+  if (!form_.log_keys) rotate_keys(begin, end, out);
+}
+
+void ChunkPass::rotate_keys(index_t begin, index_t end, const FeatureRows& out) const {
+  if (!band_) return;
+  const TensorView<float, 2> plain(out.plain(), {end - begin, f_}, {f_pad(), 1}),
+      rotated(out.rotated(), {end - begin, f_}, {f_pad(), 1});
+  turn(Tokens::key, begin, end, plain, rotated);
 }
 
 void ChunkPass::log_decay(index_t head, index_t begin, index_t end, TensorView<float, 2> out) const {

@@ -29,13 +29,15 @@ class ChunkPass {
   const ChunkForm& form() const { return form_; }
   index_t f() const { return f_; }
   index_t f_pad() const { return kernels::padded(f_); }
-  /// Numbers per token of the log decay: 0, 1 or f.
+  /// Numbers per token of the log decay: 0, 1 or f; log_keys makes a decay of its own, 1.
   index_t decay_width() const;
   bool rotates() const { return band_ != nullptr; }
 
   /// Features of rows [begin, end) into rows 0 .. of `out`.
   void queries(index_t head, index_t begin, index_t end, const FeatureRows& out, index_t first_row = 0) const;
   void keys(index_t head, index_t begin, index_t end, const FeatureRows& out) const;
+  /// What keys() leaves to the caller with log_keys: rotation, after the exponential.
+  void rotate_keys(index_t begin, index_t end, const FeatureRows& out) const;
   void log_decay(index_t head, index_t begin, index_t end, TensorView<float, 2> out) const;
   void write_strength(index_t head, index_t begin, index_t end, std::span<float> out) const;
   void bonus(index_t head, std::span<float> out) const;

@@ -108,6 +108,8 @@ void Multiply(const float* a, index_t row, index_t inner, const float* b, index_
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "chunk_kernels.hpp"
+
 namespace borel {
 namespace feature_maps {
 HWY_EXPORT(Scale);
@@ -134,6 +136,10 @@ void exp_rows(TensorView<const float, 2> in, float factor, std::span<const float
 void multiply_rows(TensorView<const float, 2> in, TensorView<const float, 2> matrix_transposed, bool accumulate,
                    TensorView<float, 2> out) {
   using namespace feature_maps;
+  if (out.shape(1) % kernels::k_row_pad == 0)
+    return kernels::product(kernels::as_is(in.data(), in.stride(0)), matrix_transposed.data(),
+                            matrix_transposed.stride(0), out.data(), out.stride(0), in.shape(0), in.shape(1),
+                            out.shape(1), accumulate);
   HWY_DYNAMIC_DISPATCH(Multiply)
   (in.data(), in.stride(0), 1, matrix_transposed.data(), matrix_transposed.stride(0), out.data(), out.stride(0),
    in.shape(0), in.shape(1), out.shape(1), accumulate);

@@ -42,7 +42,7 @@ class CosFormer final : public borel::ChunkAttention {
   explicit CosFormer(const Params& params) : params_(params) {}
 
   borel::AttentionTraits traits() const override {
-    return {.non_negative = true, .own_scale = true, .max_error = 1e-5};
+    return {.non_negative = true, .own_scale = true, .order_dependent = true, .max_error = 1e-5};
   }
   borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
   index_t feature_size(const AttentionContext& context) const override { return 2 * context.d_k; }

@@ -21,6 +21,11 @@ using Rows = TensorView<const float, 2>;
 
 class GatedLinear final : public borel::ChunkAttention {
  public:
+  struct Params {
+    void declare(borel::ParamBinder&) {}
+  };
+  explicit GatedLinear(const Params&) {}
+
   borel::AttentionTraits traits() const override { return {.bidirectional = false, .max_error = 1e-5}; }
   borel::ChunkForm form() const override { return {.decay = borel::ChunkForm::Decay::channel}; }
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }

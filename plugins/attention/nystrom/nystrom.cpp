@@ -81,7 +81,7 @@ class Nystrom final : public borel::Attention, public borel::TileMethod {
 
   borel::AttentionTraits traits() const override {
     // The pseudo-inverse amplifies the rounding of the softmaxes.
-    return {.causal = false, .max_error = 1e-3};
+    return {.causal = false, .order_dependent = true, .rows_interact = true, .max_error = 1e-3};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
   double scale(const AttentionCall& call) const override { return 1 / std::sqrt(static_cast<double>(call.d_k())); }

@@ -6,11 +6,10 @@
 // m directions w in blocks of d_k orthogonal rows, each with the length of a Gaussian vector (chi(d_k)); the block is
 // orthogonalised in full, not cut out of an m x m one. Drawn by the parameter's initialiser, so from the seed.
 //
-// Stable without looking at other tokens: the factor exp(-|w|^2 / 2) moves from the query's to the key's side,
-//   phi_m(k) = exp(-|y - w_m|^2 / 2) <= 1,     phi_m(q) = exp(w_m . x + |w_m|^2 / 2 - max over m)
-// which leaves every product as it is. A shift by key, as for queries, would change the weights; the authors' code
-// takes the maximum over all keys, which a recurrent form cannot. |x|^2 / 2 of the query cancels too.
-// Differs from their code: no 1e-4 added to features. Keys with |y - w| > 13 for every w count as 0.
+// Stable: the exponential of a query is taken relative to the row's largest exponent, which cancels. A shift by key
+// would change the weights, so keys are taken relative to the largest exponent of all keys so far (log_keys of the
+// engine), which cancels as well and which the recurrent form can follow; the authors' code takes the maximum over all
+// keys. |x|^2 / 2 of the query cancels too. Differs from their code: no 1e-4 added to the features.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -42,7 +41,7 @@ class Performer final : public borel::ChunkAttention {
     // Exponents of up to about 60 carry a rounding error of some units of 2^-18.
     return {.row_normalised = false, .non_negative = true, .max_error = 2e-4};
   }
-  borel::ChunkForm form() const override { return {.normalised = true}; }
+  borel::ChunkForm form() const override { return {.log_keys = true, .normalised = true}; }
   index_t feature_size(const AttentionContext&) const override { return m_; }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {
     const index_t d = context.d_k, m = m_;
@@ -54,26 +53,21 @@ class Performer final : public borel::ChunkAttention {
   }
 
   void query_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
-    const borel::Scratch<float> half(m_), top(rows.n);
-    half_squares(rows, half.span());
+    const borel::Scratch<float> top(rows.n);
     borel::multiply_rows(in, directions(rows), false, out);
-    for (index_t t = 0; t < rows.n; ++t) {
-      for (index_t a = 0; a < m_; ++a) out(t, a) = scale(in) * out(t, a) + half[a];
-      top[t] = std::ranges::max(out.row(t));
-    }
+    borel::scale_rows(out, scale(in), out);
+    for (index_t t = 0; t < rows.n; ++t) top[t] = std::ranges::max(out.row(t));
     borel::exp_rows(out, 1, top.span(), out);
   }
+  /// Logarithms w . y - |y|^2 / 2.
   void key_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
-    const borel::Scratch<float> half(m_);
-    half_squares(rows, half.span());
     borel::multiply_rows(in, directions(rows), false, out);
     for (index_t t = 0; t < rows.n; ++t) {
-      float square = 0;
-      for (float x : in.row(t)) square += x * x;
-      const float own = 0.5f * scale(in) * scale(in) * square;
-      for (index_t a = 0; a < m_; ++a) out(t, a) = scale(in) * out(t, a) - half[a] - own;
+      double square = 0;
+      for (float x : in.row(t)) square += static_cast<double>(x) * static_cast<double>(x);
+      const auto half = static_cast<float>(0.5 * static_cast<double>(scale(in) * scale(in)) * square);
+      for (float& a : out.row(t)) a = scale(in) * a - half;
     }
-    borel::exp_rows(out, 1, {}, out);
   }
 
   bool has_gradients() const override { return true; }
@@ -90,13 +84,6 @@ class Performer final : public borel::ChunkAttention {
  private:
   static float scale(Rows rows) { return static_cast<float>(std::pow(static_cast<double>(rows.shape(1)), -0.25)); }
   Rows directions(const ChunkRows& rows) const { return {rows.parameters[0].data(), {rows.context.d_k, m_}}; }
-
-  void half_squares(const ChunkRows& rows, std::span<float> out) const {
-    const Rows w = directions(rows);
-    std::ranges::fill(out, 0.0f);
-    for (index_t c = 0; c < w.shape(0); ++c)
-      std::ranges::transform(out, w.row(c), out.begin(), [](float sum, float x) { return sum + 0.5f * x * x; });
-  }
 
   void features_backward(const ChunkRows& rows, Rows in, Rows out, Rows d_out, TensorView<float, 2> d_in,
                          bool with_square) const {
@@ -146,5 +133,5 @@ BOREL_PLUGIN(registry) {
                     .formula = "phi(x) = exp(W x - |x|^2 / 2) / sqrt(m),  o_i = sum_j phi(q_i) . phi(k_j) v_j / sum_j phi(q_i) . phi(k_j)",
                     .source = "Choromanski et al. 2020, arXiv:2009.14794, lemma 1 and section 2.4",
                     .complexity = "O(n m (d_k + d_v)) time, O(m d_v) state",
-                    .notes = "random directions come from the seed and are not trained; stable on the key side without a maximum over keys"});
+                    .notes = "random directions come from the seed and are not trained; stable on the key side by a running maximum"});
 }

@@ -24,6 +24,11 @@ using Rows = TensorView<const float, 2>;
 
 class Rwkv6 final : public borel::ChunkAttention {
  public:
+  struct Params {
+    void declare(borel::ParamBinder&) {}
+  };
+  explicit Rwkv6(const Params&) {}
+
   borel::AttentionTraits traits() const override {
     return {.bidirectional = false, .own_scale = true, .max_error = 1e-5};
   }

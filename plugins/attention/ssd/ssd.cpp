@@ -23,6 +23,11 @@ using Rows = TensorView<const float, 2>;
 
 class StateSpaceDual final : public borel::ChunkAttention {
  public:
+  struct Params {
+    void declare(borel::ParamBinder&) {}
+  };
+  explicit StateSpaceDual(const Params&) {}
+
   borel::AttentionTraits traits() const override {
     return {.bidirectional = false, .own_scale = true, .max_error = 1e-5};
   }

@@ -25,6 +25,11 @@ constexpr double k_epsilon = 1e-6;
 
 class Taylor final : public borel::ChunkAttention {
  public:
+  struct Params {
+    void declare(borel::ParamBinder&) {}
+  };
+  explicit Taylor(const Params&) {}
+
   borel::AttentionTraits traits() const override { return {.non_negative = true, .max_error = 2e-5}; }
   borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
   index_t feature_size(const AttentionContext& context) const override {

@@ -12,10 +12,10 @@
 // With a rotation R (plain rotary plan) the numerator uses R phi(q), R phi(k) and the denominator does not: Su et
 // al. 2021, arXiv:2104.09864, equation 19.
 //
-// Decays enter as logarithms l_t <= 0. Inside a chunk they are used as exp(L_t - m) and exp(m - L_t), L the sum of
-// the logarithms since the start of the chunk and m half of its total, by channel. A chunk ends before that total
-// exceeds k_longest_log_decay, so neither factor leaves [e^-50, e^50]: no ratio of exponentials can overflow,
-// whatever the gates are. Channels that decay strongly make chunks shorter, not wrong.
+// Decays enter as logarithms l_t <= 0. Inside a chunk queries take exp(L_t) and keys exp(-L_t), L the sum of the
+// logarithms since the start of the chunk, by channel. A chunk ends before any L falls below -k_longest_log_decay, so
+// that exp(-L) cannot overflow, whatever the gates are: channels that decay strongly make chunks shorter, not wrong.
+// No row depends on a later token, not even by rounding.
 #pragma once
 
 #include "borel/attention.hpp"
@@ -44,6 +44,10 @@ struct ChunkRowGradients {
 struct ChunkForm {
   enum class Decay { none, token, channel };
   Decay decay = Decay::none;       ///< other than none makes the method causal only
+  /// key_features writes logarithms of features. The engine takes the exponential relative to the largest logarithm
+  /// seen so far, which cancels: keys of any size neither overflow nor vanish. Only normalised, without decay and
+  /// with epsilon 0.
+  bool log_keys = false;
   bool normalised = false;         ///< divides by phi(q)^T z + epsilon
   double epsilon = 0;              ///< added to the denominator
   bool delta_rule = false;         ///< causal only; not with normalised
@@ -51,8 +55,8 @@ struct ChunkForm {
 };
 
 inline constexpr index_t k_default_chunk = 64;
-/// Log decays below -k_longest_log_decay count as that: exp(-100) times a float is nothing.
-inline constexpr double k_longest_log_decay = 100;
+/// Log decays below -k_longest_log_decay count as that: e^-64 = 2e-28 is nothing beside the rounding of a float.
+inline constexpr double k_longest_log_decay = 64;
 
 /// An attention mechanism of the form above: it writes traits and feature maps; the engine does forward, step,
 /// effective weights and, when the maps have gradients, backward. Accepts no position plan or plain rotation, the
@@ -76,8 +80,8 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   /// [feature_size]; called only with read_before_write, with rows.n = 0. Default: 1.
   virtual void bonus(const ChunkRows& rows, std::span<float> out) const;
 
-  // Gradients of the functions above: d_out is the gradient of what they wrote, `out` of the map the values themselves.
-  // Each adds to what `into` asks for. Needed only when has_gradients(); then backward() exists.
+  // Gradients of the functions above: d_out is the gradient of what they wrote, `out` of the map the values themselves
+  // (with log_keys those of the exponentials, up to a constant factor). Each adds to what `into` asks for. Needed only when has_gradients(); then backward() exists.
   virtual bool has_gradients() const { return false; }
   virtual void query_features_backward(const ChunkRows& rows, TensorView<const float, 2> in,
                                        TensorView<const float, 2> out, TensorView<const float, 2> d_out,
@@ -101,12 +105,12 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
 
   const AttentionStep* step() const override { return this; }
-  /// h_q feature_size (d_v + normalised)
+  /// h_q (feature_size (d_v + normalised) + log_keys)
   index_t state_size(const AttentionContext& context) const override;
   void start(const AttentionContext& context, ParameterValues parameters, std::span<float> state) const override;
   void step(const AttentionStep::Token& token, std::span<float> state, TensorView<float, 2> o) const override;
 
-  /// Present without delta rule, channel decay and bonus: time O(rows n_k feature_size), memory O(n_k feature_size).
+  /// Present without delta rule, channel decay, bonus and log_keys: time O(rows n_k feature_size), memory O(n_k feature_size).
   /// The other forms take the default of effective_weights().
   const AttentionWeights* weights() const override;
   void rows(const AttentionCall& call, index_t head, index_t begin, index_t end,

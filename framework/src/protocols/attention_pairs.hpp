@@ -1,0 +1,23 @@
+// Which mechanism takes which encoding: the compatibility matrix, made from the registry.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "borel/registry.hpp"
+
+namespace borel {
+
+/// One pair, both with their default parameters.
+struct AttentionPairing {
+  std::string attention, position;             ///< ids
+  bool causal = false, bidirectional = false;  ///< the masks under which the pair works
+  std::string reason = {};                     ///< why it works under none; "" when it works
+  bool works() const { return causal || bidirectional; }
+};
+
+/// Every mechanism with every encoding, sorted by their ids. Asks for plans of a text (or, for encodings that need it, an
+/// image) of 64 tokens and a model with token embeddings that was trained with 32. Runs no mechanism.
+std::vector<AttentionPairing> attention_pairings(const Registry& registry);
+
+}  // namespace borel
