@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "reference/recurrent_reference.hpp"
+#include "reference/score_reference.hpp"
 
 namespace borel::reference {
 namespace {
@@ -220,6 +221,7 @@ std::optional<AttentionWeightsOf> attention_weights(const MethodSpec& canonical)
                                                                       {"linear", linear},
                                                                       {"retention", retention}};
   std::optional<WeightsFunction> function = recurrent_weights(canonical.id);
+  if (!function) function = score_weights(canonical.id);
   for (const auto& [id, known] : k_known)
     if (id == canonical.id) function = known;
   if (!function) return std::nullopt;
@@ -249,8 +251,10 @@ Matrix attention_output(const AttentionCall& call, index_t head, const Matrix& w
 std::optional<AttentionOutputOf> attention_output_of(const MethodSpec& canonical) {
   const std::optional<AttentionWeightsOf> weights = attention_weights(canonical);
   if (!weights) return std::nullopt;
-  return [weights = *weights](const AttentionCall& call, index_t head) {
-    return attention_output(call, head, weights(call, head));
+  return [canonical, weights = *weights](const AttentionCall& call, index_t head) {
+    Matrix o = attention_output(call, head, weights(call, head));
+    finish_output(canonical, call, o);
+    return o;
   };
 }
 

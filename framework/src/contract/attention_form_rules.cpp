@@ -1,6 +1,7 @@
 // The forms of one mechanism agree: recurrent, chunked, strided, grouped, by weights, and on any number of
 // threads.
 #include <fmt/format.h>
+#include <hwy/targets.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
@@ -30,8 +31,8 @@ std::vector<float> run_steps(const Attention& method, const AttentionStep& step,
     row.query_offset = t;
     std::optional<PositionPlan> plan;
     if (encoding) {
-      PositionContext context = position_context(row);
-      context.train_length = position_context(call).train_length;
+      PositionContext context = position_context(method, row);
+      context.train_length = position_context(method, call).train_length;
       context.test_length = call.n_k();
       context.seed = seed;
       plan = position_plan(*encoding, context);
@@ -49,7 +50,6 @@ std::vector<float> run_steps(const Attention& method, const AttentionStep& step,
     step.step(token, state,
               {o.data() + t * call.d_v(), {call.h_q(), call.d_v()}, {call.n_q() * call.d_v(), 1}});
   }
-  (void)method;
   return o;
 }
 
@@ -84,7 +84,7 @@ Verdict step_equals_forward(const Subject& subject) {
         // Learned tables and image axes have their own tests; decoding here is one token of text after
         // another.
         if (encoding->traits().n_axes > 1 || !encoding->parameters(4, 16, 64).empty()) continue;
-        plan = plan_for(*encoding, inputs.call, seed.derive(id));
+        plan = plan_for(*encoding, method, inputs.call, seed.derive(id));
         if (!plan || !method.refuses(*plan).empty()) continue;
         inputs.call.position = &*plan;
       }
@@ -239,6 +239,33 @@ Verdict same_bits_on_one_and_two_threads(const Subject& subject) {
   });
 }
 
+Verdict instruction_sets_agree(const Subject& subject) {
+  // All instruction sets that this build has and this processor runs; one with AVX-512 needs a processor with it.
+  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  struct Restore {
+    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
+  } restore;
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
+    for (const bool causal : modes(*variant.method)) {
+      const AttentionInputs inputs(*variant.method,
+                                   {.n_q = 61, .n_k = 150, .d_k = 20, .d_v = 12, .causal = causal}, seed);
+      hwy::SetSupportedTargetsForTest(0);
+      const std::vector<float> best = forward(*variant.method, inputs.call);
+      const double bound = bound_of(*variant.method, inputs.call);
+      for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
+        const std::int64_t target = rest & -rest;
+        hwy::SetSupportedTargetsForTest(target);
+        const double difference = distance(best, forward(*variant.method, inputs.call));
+        if (!(difference <= bound))
+          return fmt::format("causal {}: {} differs from {} by {:.3g} > {:.3g}", causal,
+                             hwy::TargetName(target), hwy::TargetName(supported & -supported), difference,
+                             bound);
+      }
+    }
+    return {};
+  });
+}
+
 Verdict refuses_bad_calls(const Subject& subject) {
   const auto method = subject.make<Attention>();
   const AttentionInputs inputs(*method, {.causal = some_mode(*method)}, subject.seed);
@@ -296,6 +323,8 @@ constexpr Rule k_rules[] = {
     {"WeightsTimesValuesIsForward", "effective weights times v give the output",
      weights_times_values_is_forward},
     {"SameBitsOnOneAndTwoThreads", "the number of threads changes no bit", same_bits_on_one_and_two_threads},
+    {"InstructionSetsAgree", "SSE4, AVX2, AVX-512, as far as the processor has them, agree within the bounds",
+     instruction_sets_agree},
     {"RefusesBadCalls", "calls that break shapes, offsets, declarations or traits raise MethodError",
      refuses_bad_calls},
 };

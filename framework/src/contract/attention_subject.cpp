@@ -75,19 +75,20 @@ AttentionInputs::AttentionInputs(const Attention& method, const AttentionSizes& 
   call.extra = extra_views;
 }
 
-PositionContext position_context(const AttentionCall& call) {
+PositionContext position_context(const Attention& method, const AttentionCall& call) {
   return {.n_q = call.n_q(),
           .n_k = call.n_k(),
           .query_offset = call.query_offset,
           .n_heads = call.h_q(),
-          .d_head = call.d_k(),
+          .d_head = method.plan_d_head(call.context),
           .train_length = std::max<index_t>(8, call.n_k() / 4),
           .test_length = std::max<index_t>(1, call.n_k()),
           .causal = call.causal};
 }
 
-std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const AttentionCall& call, Seed seed) {
-  PositionContext context = position_context(call);
+std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const Attention& method,
+                                     const AttentionCall& call, Seed seed) {
+  PositionContext context = position_context(method, call);
   context.seed = seed;
   std::vector<double> coordinates;
   if (const index_t n_axes = encoding.traits().n_axes; n_axes > 1) {
@@ -96,7 +97,8 @@ std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const Att
         coordinates.push_back(static_cast<double>(axis == 0 ? t / 8 : t % 8));
     context.coordinates = {coordinates.data(), {call.n_k(), n_axes}};
   }
-  const ParameterSet parameters(encoding.parameters(call.h_q(), call.d_k(), call.h_q() * call.d_k()), seed);
+  const ParameterSet parameters(encoding.parameters(call.h_q(), context.d_head, call.h_q() * call.d_k()),
+                                seed);
   try {
     return position_plan(encoding, context, parameters.values());
   } catch (const MethodError&) {

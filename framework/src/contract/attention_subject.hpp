@@ -35,10 +35,11 @@ class AttentionInputs {
 };
 
 /// A plan for the call, or nullopt when the encoding cannot serve it.
-std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const AttentionCall& call, Seed seed);
+std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const Attention& method,
+                                     const AttentionCall& call, Seed seed);
 
 /// The context of a call for position plans: train length a quarter of n_k, so that length rules are at work.
-PositionContext position_context(const AttentionCall& call);
+PositionContext position_context(const Attention& method, const AttentionCall& call);
 
 /// forward into gapless [h_q, n_q, d_v], filled with NaN before.
 std::vector<float> forward(const Attention& method, const AttentionCall& call);

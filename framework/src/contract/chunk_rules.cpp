@@ -201,7 +201,7 @@ Verdict steps_take_the_plan_of_one_token(const Subject& subject) {
       const auto encoding = subject.registry.make<PositionEncoding>(id);
       const PositionTraits traits = encoding->traits();
       if (traits.n_axes > 1 || traits.length_dependent || !encoding->parameters(1, 16, 16).empty()) continue;
-      const std::optional<PositionPlan> plan = plan_for(*encoding, call, seed);
+      const std::optional<PositionPlan> plan = plan_for(*encoding, method, call, seed);
       if (!plan || !method.refuses(*plan).empty()) continue;
       AttentionCall whole = call;
       whole.position = &*plan;
@@ -209,7 +209,7 @@ Verdict steps_take_the_plan_of_one_token(const Subject& subject) {
       std::vector<float> state(static_cast<std::size_t>(method.state_size(call.context))), o(4);
       method.start(call.context, call.parameters, state);
       for (index_t t = 0; t < k_n; ++t) {
-        PositionContext context = position_context(call);
+        PositionContext context = position_context(method, call);
         context.n_q = context.n_k = 1, context.query_offset = context.key_offset = t;
         context.seed = seed;
         const PositionPlan own = position_plan(*encoding, context);

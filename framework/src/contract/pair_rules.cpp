@@ -18,11 +18,13 @@ struct Mechanism {
   MethodSpec spec;
   std::unique_ptr<Attention> method;
   std::optional<reference::AttentionWeightsOf> truth;
+  std::optional<reference::AttentionOutputOf> output;
 };
 
 Mechanism mechanism(const Registry& registry, const MethodSpec& spec) {
-  return {spec, registry.make<Attention>(spec),
-          reference::attention_weights(parse_method_spec(registry.canonical(spec), "attention"))};
+  const MethodSpec canonical = parse_method_spec(registry.canonical(spec), "attention");
+  return {spec, registry.make<Attention>(spec), reference::attention_weights(canonical),
+          reference::attention_output_of(canonical)};
 }
 
 /// "" or how far the output is from the float64 reference.
@@ -32,8 +34,7 @@ std::string against_reference(const Mechanism& mechanism, const AttentionCall& c
     return std::ranges::all_of(o, [](float x) { return std::isfinite(x); }) ? "" : "the output is not finite";
   const double bound = mechanism.method->traits().max_error;
   for (index_t h = 0; h < call.h_q(); ++h) {
-    const Matrix weights = (*mechanism.truth)(call, h),
-                 expected = reference::attention_output(call, h, weights);
+    const Matrix weights = (*mechanism.truth)(call, h), expected = (*mechanism.output)(call, h);
     const double unit = error_unit(call, &weights);
     for (index_t r = 0; r < call.n_q(); ++r)
       for (index_t c = 0; c < call.d_v(); ++c) {
@@ -55,8 +56,7 @@ std::string pair_fault(const Mechanism& mechanism, const PositionEncoding& encod
     const bool fixed = method.traits().fixed_length_only;
     AttentionInputs inputs(
         method, {.h_q = 2, .h_kv = 1, .n_q = fixed ? 131 : 51, .n_k = 131, .causal = causal}, seed);
-    PositionContext context = position_context(inputs.call);
-    context.d_head = method.plan_d_head(inputs.call.context);
+    PositionContext context = position_context(method, inputs.call);
     context.seed = seed;
     std::vector<double> coordinates;
     for (index_t t = 0; encoding.traits().n_axes > 1 && t < context.n_k; ++t)

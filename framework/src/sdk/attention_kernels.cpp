@@ -293,29 +293,66 @@ void RotateHalves(float* rows, index_t ld, const float* cosine, const float* sin
   }
 }
 
-void SineCosine(const double* angles, index_t n, float* cosine, float* sine) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> f;
-  const auto lanes = static_cast<index_t>(hn::Lanes(d));
+using Doubles = hn::ScalableTag<double>;
+using DoubleVec = hn::Vec<Doubles>;
+constexpr auto k_double_lanes = static_cast<index_t>(hn::MaxLanes(Doubles()));
+
+HWY_INLINE void sine_cosine_of(DoubleVec x, DoubleVec& cosine, DoubleVec& sine) {
   constexpr double k_turn = 6.283185307179586, k_turn_rest = 2.4492935982947064e-16;
-  const auto one = [&](const double* in, float* out_cosine, float* out_sine) {
-    const auto x = hn::LoadU(d, in);
-    const auto turns = hn::Round(hn::Mul(x, hn::Set(d, 1 / k_turn)));
-    const auto rest =
-        hn::NegMulAdd(turns, hn::Set(d, k_turn_rest), hn::NegMulAdd(turns, hn::Set(d, k_turn), x));
-    hn::StoreU(hn::DemoteTo(f, hn::Cos(d, rest)), f, out_cosine);
-    hn::StoreU(hn::DemoteTo(f, hn::Sin(d, rest)), f, out_sine);
-  };
-  index_t t = 0;
-  for (; t + lanes <= n; t += lanes) one(angles + t, cosine + t, sine + t);
-  if (t < n) {
-    double in[HWY_MAX_BYTES / sizeof(double)] = {};
-    float out_cosine[HWY_MAX_BYTES / sizeof(double)], out_sine[HWY_MAX_BYTES / sizeof(double)];
-    std::copy(angles + t, angles + n, in);
-    one(in, out_cosine, out_sine);
-    std::copy(out_cosine, out_cosine + (n - t), cosine + t);
-    std::copy(out_sine, out_sine + (n - t), sine + t);
-  }
+  const Doubles d;
+  const DoubleVec turns = hn::Round(hn::Mul(x, hn::Set(d, 1 / k_turn)));
+  const DoubleVec rest =
+      hn::NegMulAdd(turns, hn::Set(d, k_turn_rest), hn::NegMulAdd(turns, hn::Set(d, k_turn), x));
+  cosine = hn::Cos(d, rest);
+  sine = hn::Sin(d, rest);
+}
+
+/// Calls body(column, lanes that exist) for every vector of n columns.
+template <class Body>
+HWY_INLINE void for_double_vectors(index_t n, Body&& body) {
+  for (index_t m = 0; m < n; m += k_double_lanes) body(m, std::min(k_double_lanes, n - m));
+}
+
+HWY_INLINE DoubleVec load_some(const double* from, index_t n) {
+  const Doubles d;
+  if (n == k_double_lanes) return hn::LoadU(d, from);
+  double padded_values[k_double_lanes] = {};
+  std::copy(from, from + n, padded_values);
+  return hn::LoadU(d, padded_values);
+}
+
+HWY_INLINE void store_some(DoubleVec values, index_t n, float* to) {
+  const hn::Rebind<float, Doubles> f;
+  const auto narrow = hn::DemoteTo(f, values);
+  if (n == k_double_lanes) return hn::StoreU(narrow, f, to);
+  float padded_values[k_double_lanes];
+  hn::StoreU(narrow, f, padded_values);
+  std::copy(padded_values, padded_values + n, to);
+}
+
+void SineCosine(const double* angles, index_t n, float* cosine, float* sine) {
+  for_double_vectors(n, [&](index_t m, index_t lanes) {
+    DoubleVec c, s;
+    sine_cosine_of(load_some(angles + m, lanes), c, s);
+    store_some(c, lanes, cosine + m);
+    store_some(s, lanes, sine + m);
+  });
+}
+
+void TurnRows(const double* first, const double* step, index_t n_rows, index_t n_pairs, float* cosine,
+              float* sine) {
+  for_double_vectors(n_pairs, [&](index_t m, index_t lanes) {
+    DoubleVec c, s, step_c, step_s;
+    sine_cosine_of(load_some(first + m, lanes), c, s);
+    sine_cosine_of(load_some(step + m, lanes), step_c, step_s);
+    for (index_t t = 0; t < n_rows; ++t) {
+      store_some(c, lanes, cosine + t * n_pairs + m);
+      store_some(s, lanes, sine + t * n_pairs + m);
+      const DoubleVec next = hn::NegMulAdd(s, step_s, hn::Mul(c, step_c));
+      s = hn::MulAdd(s, step_c, hn::Mul(c, step_s));
+      c = next;
+    }
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -337,6 +374,7 @@ HWY_EXPORT(RowSum);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(RotateHalves);
 HWY_EXPORT(SineCosine);
+HWY_EXPORT(TurnRows);
 
 void multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
               index_t n_cols, bool accumulate) {
@@ -377,6 +415,11 @@ void rotate_halves(float* rows, index_t ld, const float* cosine, const float* si
 }
 void sine_cosine(const double* angles, index_t n, float* cosine, float* sine) {
   HWY_DYNAMIC_DISPATCH(SineCosine)(angles, n, cosine, sine);
+}
+
+void turn_rows(const double* first, const double* step, index_t n_rows, index_t n_pairs, float* cosine,
+               float* sine) {
+  HWY_DYNAMIC_DISPATCH(TurnRows)(first, step, n_rows, n_pairs, cosine, sine);
 }
 
 const char* instruction_set() {

@@ -5,11 +5,44 @@
 #include "rotation.hpp"
 
 namespace borel {
+namespace {
+
+constexpr index_t k_turns = 256;  // rows between two exact sines
+constexpr double k_even = 1e-9;   // positions may stray by this much, times the angle in radians
+
+/// How many positions from the first on, at most k_turns, have the spacing of the first two.
+index_t evenly_spaced(std::span<const double> positions) {
+  const auto n = std::min<index_t>(k_turns, static_cast<index_t>(positions.size()));
+  if (n < 2) return n;
+  const double spacing = positions[1] - positions[0];
+  index_t t = 2;
+  while (t < n && std::abs(positions[static_cast<std::size_t>(t)] - positions[0] -
+                           static_cast<double>(t) * spacing) <= k_even)
+    ++t;
+  return t;
+}
+
+}  // namespace
 
 void rotation_table(const PositionPlan& plan, const Band& band, std::span<const double> positions,
                     float* cosine, float* sine) {
   const index_t n_pairs = plan.n_rot_dims / 2;
   const auto n = static_cast<index_t>(positions.size()) / band.n_axes;
+  if (band.n_axes == 1 && n_pairs > 0) {
+    const Scratch<double> first(n_pairs), step(n_pairs);
+    for (index_t t = 0; t < n;) {
+      const index_t count = evenly_spaced(positions.subspan(static_cast<std::size_t>(t)));
+      const double spacing =
+          count > 1 ? positions[static_cast<std::size_t>(t + 1)] - positions[static_cast<std::size_t>(t)] : 0;
+      for (index_t m = 0; m < n_pairs; ++m) {
+        const double angle = (*band.angle)[static_cast<std::size_t>(m)];
+        first[m] = angle * positions[static_cast<std::size_t>(t)], step[m] = angle * spacing;
+      }
+      kernels::turn_rows(first.data(), step.data(), count, n_pairs, cosine + t * n_pairs, sine + t * n_pairs);
+      t += count;
+    }
+    return;
+  }
   const Scratch<double> angles(n_pairs);
   for (index_t t = 0; t < n; ++t) {
     for (index_t m = 0; m < n_pairs; ++m) {
@@ -28,6 +61,11 @@ void apply_rotation(const PositionPlan& plan, const Band& band, std::span<const 
                     TensorView<const float, 2> in, TensorView<float, 2> out) {
   const index_t n_pairs = plan.n_rot_dims / 2, d = in.shape(1);
   const bool interleaved = plan.pairing == Pairing::interleaved;
+  if (cosine && !interleaved && !band.log_amplitude) {
+    for (index_t t = 0; t < in.shape(0) && in.data() != out.data(); ++t)
+      std::ranges::copy(in.row(t), out.row(t).begin());
+    return kernels::rotate_halves(out.data(), out.stride(0), cosine, sine, in.shape(0), n_pairs);
+  }
   for (index_t t = 0; t < in.shape(0); ++t) {
     const float* x = in.data() + t * in.stride(0);
     float* y = out.data() + t * out.stride(0);

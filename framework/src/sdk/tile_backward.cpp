@@ -20,7 +20,7 @@ namespace {
 
 using namespace tile;
 
-constexpr index_t k_range_tiles = 16, k_max_ranges = 8;  // 2048 keys, longer where that gives too many
+constexpr index_t k_range_tiles = 8, k_max_ranges = 8;  // 1024 keys, longer where that gives too many
 
 class Backward {
  public:
@@ -61,8 +61,9 @@ class Backward {
     std::ranges::fill(d_values_.span(), 0.0f);
     row_means();
     parallel_for(call_.h_kv() * n_ranges_, 1, [&](index_t begin, index_t) {
-      // Early keys are seen by most queries of a causal call: they come first.
-      run_unit(begin % call_.h_kv(), begin / call_.h_kv());
+      // Ranges of a head side by side: early keys are seen by most queries of a causal call, so both halves of the
+      // units are the same work.
+      run_unit(begin / n_ranges_, begin % n_ranges_);
     });
     finish_queries();
     finish_keys();
