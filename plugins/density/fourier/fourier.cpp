@@ -232,7 +232,7 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
       found.iterations += best.iterations;
     }
     if (large || params_.n_starts > 1) {
-      if (params_.placement == Place::trained)
+      if (params_.placement == Place::trained || !large)
         best = minimise_fourier_loss(exact, std::move(best.model), tolerance, params_.max_iterations,
                                      context.budget.stop);
       else

@@ -246,20 +246,23 @@ FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel sta
 
 FourierFit polish_fourier_fit(const FourierProblem& all, const FourierProblem& search, FourierModel start,
                               double tolerance, index_t max_iterations, const borel::StopToken& stop) {
-  constexpr int k_rounds = 8;
+  constexpr int k_rounds = 12;
+  constexpr double k_gain = 1e-11;  // nats per sample; a round multiplies what is missing by a small factor
   const std::size_t n_frequencies = start.a.size();
   const HeldProblem exact(all), grouped(search);
   std::vector<double> values = pack(start, false), gradient(values.size()), correction(values.size());
   borel::LbfgsResult found;
   index_t iterations = 0;
-  double last_norm = std::numeric_limits<double>::infinity();
+  double last_value = std::numeric_limits<double>::infinity();
   for (int round = 0; round < k_rounds; ++round) {
     stop.throw_if_stopped();
     found.value = exact.loss(values, gradient);
     const double norm = norm_of(gradient);
-    found.converged = norm <= tolerance * std::max(1.0, norm_of(values));
-    if (found.converged || !(norm < 0.5 * last_norm)) break;
-    last_norm = norm;
+    // With many frequencies the likelihood has flat directions, where the gradient says less than the gain.
+    found.converged =
+        norm <= tolerance * std::max(1.0, norm_of(values)) || std::abs(last_value - found.value) <= k_gain;
+    if (found.converged || !(found.value < last_value)) break;
+    last_value = found.value;
     grouped.loss(values, correction);
     for (std::size_t k = 0; k < values.size(); ++k) correction[k] = gradient[k] - correction[k];
     const double size = norm_of(values);
@@ -273,7 +276,7 @@ FourierFit polish_fourier_fit(const FourierProblem& all, const FourierProblem& s
             g[k] += factor * (correction[k] - along * x[k] / (length * length));
           return loss + factor * along;
         },
-        values, {0.1 * tolerance, max_iterations, 20, stop});
+        values, {std::max(0.1 * tolerance, 0.02 * norm / std::max(1.0, size)), max_iterations, 20, stop});
     iterations += run.iterations;
     values = run.x;
     const double length = norm_of(values);
