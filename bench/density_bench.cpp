@@ -108,7 +108,8 @@ void kde_on_grid(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK_CAPTURE(fit, gmm_k10_n1e5, "gmm{n_components=10, n_starts=1, max_iterations=178}", 100'000)
+// SQUAREM needs fewer steps than plain EM: 60 pass the likelihood that scikit-learn has after 178 (the script prints both).
+BENCHMARK_CAPTURE(fit, gmm_k10_n1e5, "gmm{n_components=10, n_starts=1, max_iterations=60}", 100'000)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(kde_off_grid)->Unit(benchmark::kMillisecond);
 BENCHMARK(kde_on_grid)->Unit(benchmark::kMillisecond);
