@@ -110,7 +110,7 @@ class Stacked final : public FittedDensity {
 class Stack final : public DensityEstimator {
  public:
   struct Params {
-    std::string candidates = "gmm + kde + kde{adaptive=0.5} + logspline";
+    std::string candidates = "gmm + kde + kde{adaptive=0.5}";
     std::int64_t n_folds = 5;
     double caution = 1;
     void declare(ParamBinder& p) {
@@ -180,6 +180,8 @@ class Stack final : public DensityEstimator {
       sentence +=
           (sentence.empty() ? "" : ", ") + names_[usable[k]] + " " + param_text(rounded(choice.weight[k]));
     }
+    if (parts.empty())
+      return first_that_fits(samples, context, "no candidate gives every held-out sample a density");
     double total = 0;
     for (const double w : weight) total += w;
     for (double& w : weight) w /= total;
@@ -268,6 +270,8 @@ class Stack final : public DensityEstimator {
     });
     for (const std::string& reason : refusal)
       if (!reason.empty()) throw MethodError(reason);
+    for (const double log_p : out)
+      if (!(log_p < k_infinity)) throw MethodError("a held-out log density is " + param_text(log_p));
     return out;
   }
 
