@@ -216,5 +216,69 @@ TEST_P(FourierDemo, FitsTheTargetAsWellAsItsModelClassAllows) {
 INSTANTIATE_TEST_SUITE_P(Frequencies, FourierDemo,
                          testing::Values(std::pair{14, 3.73e-3}, std::pair{20, 2.2e-4}, std::pair{28, 3e-7}));
 
+/// The closed form of the multivariate normal's largest likelihood: -1/2 log det(2 pi e S), S the samples' covariance.
+TEST(Autoregressive, OfOneNormalIsTheMultivariateNormalOfLargestLikelihood) {
+  constexpr index_t n = 400;
+  Rng rng(Seed{31});
+  std::vector<double> x;
+  for (index_t i = 0; i < n; ++i) {
+    const double a = rng.normal(), b = 0.9 * a + 0.3 * rng.normal();
+    x.insert(x.end(), {10 + 2 * a, 100 * b, a - b + 0.5 * rng.normal()});
+  }
+  const TensorView<const double, 2> rows(x.data(), {n, 3});
+  double mean[3] = {}, s[3][3] = {};
+  for (index_t i = 0; i < n; ++i)
+    for (index_t d = 0; d < 3; ++d) mean[d] += rows(i, d) / n;
+  for (index_t i = 0; i < n; ++i)
+    for (index_t d = 0; d < 3; ++d)
+      for (index_t c = 0; c < 3; ++c) s[d][c] += (rows(i, d) - mean[d]) * (rows(i, c) - mean[c]) / n;
+  const double det = s[0][0] * (s[1][1] * s[2][2] - s[1][2] * s[2][1]) -
+                     s[0][1] * (s[1][0] * s[2][2] - s[1][2] * s[2][0]) +
+                     s[0][2] * (s[1][0] * s[2][1] - s[1][1] * s[2][0]);
+  const double expected = -0.5 * (std::log(det) + 3 * std::log(2 * std::numbers::pi * std::numbers::e));
+
+  const auto method = plugins().make<DensityEstimator>("autoregressive{of=gmm{n_components=1}, ridge=0}");
+  const auto density = method->fit({rows, {}}, {});
+  std::vector<double> log_p(n);
+  density->log_pdf(rows, log_p);
+  double found = 0;
+  for (const double value : log_p) found += value / n;
+  EXPECT_NEAR(found, expected, 1e-9);
+
+  // Samples have the covariance again, and a loaded density is the same one.
+  constexpr index_t n_drawn = 20000;
+  std::vector<double> drawn(3 * n_drawn);
+  Rng sampler(Seed{32});
+  density->sample(sampler, {drawn.data(), {n_drawn, 3}});
+  double product = 0;
+  for (index_t i = 0; i < n_drawn; ++i)
+    product += (drawn[static_cast<std::size_t>(3 * i)] - mean[0]) *
+               (drawn[static_cast<std::size_t>(3 * i + 1)] - mean[1]);
+  EXPECT_NEAR(product / n_drawn / s[0][1], 1, 0.05);
+  contract::MemoryState state;
+  density->save(state);
+  std::vector<double> again(n);
+  method->load(state)->log_pdf(rows, again);
+  EXPECT_EQ(again, log_p);
+}
+
+/// Fit of 20000 samples through groups and defect correction: no lower loss is left for a fit that sees every sample.
+TEST(Fourier, LargeSamplesReachTheOptimumOfTheExactLikelihood) {
+  Rng rng(Seed{33});
+  std::vector<double> x(20000);
+  for (double& value : x) value = rng.uniform() < 0.5 ? rng.normal() : 1 + 0.1 * rng.normal();
+  const TensorView<const double, 2> rows(x.data(), {static_cast<index_t>(x.size()), 1});
+  const auto fit = [&](const char* spec) {
+    const auto density = plugins().make<DensityEstimator>(spec)->fit({rows, {}}, {});
+    std::vector<double> log_p(x.size());
+    density->log_pdf(rows, log_p);
+    double sum = 0;
+    for (const double value : log_p) sum += value / static_cast<double>(x.size());
+    return sum;
+  };
+  // A tighter tolerance takes more passes over all samples; both must end at the same value.
+  EXPECT_NEAR(fit("fourier{n_frequencies=12}"), fit("fourier{n_frequencies=12, tolerance=1e-11}"), 1e-9);
+}
+
 }  // namespace
 }  // namespace borel

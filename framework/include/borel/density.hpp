@@ -107,6 +107,8 @@ struct DensityTraits {
   bool affine_equivariant =
       false;           ///< fitting a x + b gives the transformed density; contract-tested when claimed
   bool smooth = true;  ///< continuous density
+  /// The fit comes near any distribution as n grows (a parametric family does not); contract-tested when claimed.
+  bool follows_any_data = false;
 };
 
 /// Everything a fit needs besides the data.
@@ -176,6 +178,38 @@ class BOREL_EXPORT DensityEstimator {
 
 /// Checks samples (finite, shapes, weights) the same way for every method. @throws MethodError naming the first bad row
 BOREL_EXPORT void check_samples(const Samples& samples, const DensityTraits& traits);
+
+/// Samples of one dimension, gathered for a fit: rows of weight 0 dropped, ascending in x (equal x by weight).
+struct WeightedPoints {
+  std::vector<double> x = {}, weight = {};  ///< [n]; weights as given, 1 where the samples had none
+  double weight_sum = 0;                    ///< added in row order
+  double n_effective = 0;  ///< Kish's (sum w)^2 / sum w^2; the number of rows for equal weights
+  std::size_t size() const { return x.size(); }
+};
+
+/// @pre check_samples() and one dimension. O(n log n); equal weights are sorted with SIMD.
+BOREL_EXPORT WeightedPoints weighted_points(const Samples& samples);
+/// The bins that are not empty, by their centres; n_effective = n_samples.
+BOREL_EXPORT WeightedPoints weighted_points(const FineHistogram& histogram);
+
+/// Refuses points without spread, or with a range that double precision cannot scale. O(1)
+/// @param who "density kde"   @throws MethodError naming the value or the range
+BOREL_EXPORT void check_spread(const WeightedPoints& points, std::string_view who);
+
+/// Points moved to mean 0 and standard deviation 1, without overflow at any scale: x = shift + scale u.
+struct StandardPoints {
+  std::vector<double> u = {}, weight = {};  ///< [n] ascending; weights sum to 1
+  std::vector<double> variance = {};        ///< [n] within a point that stands for several; empty = none
+  double shift = 0, scale = 1;
+  double n_effective = 0;
+  std::size_t size() const { return u.size(); }
+};
+
+/// @throws MethodError as check_spread()
+BOREL_EXPORT StandardPoints standardise(const WeightedPoints& points, std::string_view who);
+/// Neighbours joined to at most n_groups points of about equal weight, mean and variance kept: for searching on large
+/// data.
+BOREL_EXPORT StandardPoints thin(const StandardPoints& points, std::size_t n_groups);
 
 /// Fits from a stream by the best ability the method has: stream, histogram, or all samples in memory when they fit the
 /// budget. @throws MethodError when none applies

@@ -32,6 +32,7 @@ TraitList DensityEstimator::describe() const {
           {"closed_form_quantile", text(t.closed_form_quantile)},
           {"affine_equivariant", text(t.affine_equivariant)},
           {"smooth", text(t.smooth)},
+          {"follows_any_data", text(t.follows_any_data)},
           {"fits_streams", text(stream_fit() != nullptr)},
           {"fits_histograms", text(histogram_fit() != nullptr)},
           {"conditional_head", text(head() != nullptr)}};

@@ -304,7 +304,9 @@ std::vector<double> FittedDensity::modes() const {
              std::abs(other - value[i]) <= k_equal * std::max(1.0, std::abs(value[i]));
     };
     while (j + 1 < grid.size() && level_with_i(value[j + 1])) ++j;
-    const bool up = i == 0 || value[i - 1] < value[i], down = j + 1 == grid.size() || value[j + 1] < value[j];
+    // The first and the last point are maxima only where the support ends: elsewhere the density may rise beyond the scan.
+    const bool up = i == 0 ? grid[i] == range.begin : value[i - 1] < value[i];
+    const bool down = j + 1 == grid.size() ? grid[j] == range.end : value[j + 1] < value[j];
     if (up && down && value[i] > -k_infinity) {
       const double a = grid[i > 0 ? i - 1 : i], b = grid[j + 1 < grid.size() ? j + 1 : j];
       found.push_back(j > i + 1 ? 0.5 * grid[i] + 0.5 * grid[j]

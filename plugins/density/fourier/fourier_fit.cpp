@@ -1,12 +1,13 @@
 #include "fourier_fit.hpp"
 
-#include <lbfgs.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <memory>
+#include <limits>
 #include <numbers>
+
+#include "borel/draft/lbfgs.hpp"
+#include "fourier_kernel.hpp"
 
 using borel::index_t;
 using std::numbers::pi;
@@ -112,37 +113,70 @@ double add_penalty(double gamma, std::span<const std::complex<double>> a, std::s
   return factor * sum;
 }
 
-struct Run {
-  const FourierProblem* problem;
-  const borel::StopToken* stop;
-  FourierModel model;
-  index_t iterations = 0;
-};
-
-FourierModel unpack(const double* values, std::size_t n_frequencies, bool with_placement) {
+FourierModel unpack(std::span<const double> values, std::size_t n_frequencies, bool with_placement) {
   FourierModel model;
   for (std::size_t k = 0; k < n_frequencies; ++k) model.a.emplace_back(values[k], values[n_frequencies + k]);
   if (with_placement) model.tau = values[2 * n_frequencies], model.log_sigma = values[2 * n_frequencies + 1];
   return model;
 }
 
-double evaluate(void* instance, const lbfgsfloatval_t* values, lbfgsfloatval_t* gradient, int n,
-                lbfgsfloatval_t) {
-  const Run& run = *static_cast<const Run*>(instance);
-  const std::size_t n_frequencies = run.model.a.size();
-  const FourierModel model = unpack(values, n_frequencies, run.problem->train_placement);
-  std::vector<double> d(2 * n_frequencies + 2);
-  const double loss = fourier_loss(*run.problem, model, d);
-  std::fill(gradient, gradient + n, 0.0);  // libLBFGS may pad n
-  std::copy_n(d.begin(), 2 * n_frequencies + (run.problem->train_placement ? 2 : 0), gradient);
-  return loss;
+std::vector<double> pack(const FourierModel& model, bool with_placement) {
+  std::vector<double> values;
+  for (const auto& value : model.a) values.push_back(value.real());
+  for (const auto& value : model.a) values.push_back(value.imag());
+  if (with_placement) values.insert(values.end(), {model.tau, model.log_sigma});
+  return values;
 }
 
-int report(void* instance, const lbfgsfloatval_t*, const lbfgsfloatval_t*, lbfgsfloatval_t, lbfgsfloatval_t,
-           lbfgsfloatval_t, lbfgsfloatval_t, int, int iteration, int) {
-  Run& run = *static_cast<Run*>(instance);
-  run.iterations = iteration;
-  return run.stop->stop_requested() ? 1 : 0;  // no exception may cross the C library
+double map_to_unit(const FourierProblem& problem, double v) {
+  return problem.map == FourierMap::tanh ? std::tanh(v) : v;
+}
+
+/// A problem with the placement held: the points as z, and the loss in x (the map's Jacobian is constant).
+class HeldProblem {
+ public:
+  explicit HeldProblem(const FourierProblem& problem) : penalty_(problem.penalty) {
+    const std::size_t n = problem.v.size(), padded = (n + k_fourier_pad - 1) / k_fourier_pad * k_fourier_pad;
+    z_re_.assign(padded, 1.0), z_im_.assign(padded, 0.0), w_.assign(padded, 0.0);
+    borel::parallel_for(static_cast<index_t>(n), k_grain, [&](index_t begin, index_t end) {
+      for (std::size_t j = static_cast<std::size_t>(begin); j < static_cast<std::size_t>(end); ++j) {
+        const double x = pi * map_to_unit(problem, problem.v[j]);
+        z_re_[j] = std::cos(x), z_im_[j] = std::sin(x), w_[j] = problem.w[j];
+      }
+    });
+  }
+
+  /// @param values re a, im a   @param gradient the same size, written
+  double loss(std::span<const double> values, std::span<double> gradient) const {
+    const std::size_t n_frequencies = values.size() / 2;
+    const Sums sums = borel::deterministic_reduce(
+        static_cast<index_t>(w_.size()), k_grain, Sums(2 * n_frequencies + 1),
+        [&](index_t begin, index_t end) {
+          Sums part(2 * n_frequencies + 1);
+          const auto at = static_cast<std::size_t>(begin);
+          add_fourier_sums(
+              {z_re_.data() + at, z_im_.data() + at, w_.data() + at, static_cast<std::size_t>(end) - at},
+              values.data(), values.data() + n_frequencies, n_frequencies, part.data());
+          return part;
+        },
+        [](Sums a, const Sums& b) { return add(std::move(a), b); });
+    double norm = 0;
+    for (const double value : values) norm += value * value;
+    for (std::size_t k = 0; k < values.size(); ++k) gradient[k] = sums[k] + 2 * values[k] / norm;
+    double total = sums.back() + std::log(2 * norm);
+    if (penalty_ > 0) total += add_penalty(penalty_, unpack(values, n_frequencies, false).a, gradient);
+    return total;
+  }
+
+ private:
+  std::vector<double> z_re_, z_im_, w_;
+  double penalty_;
+};
+
+double norm_of(std::span<const double> v) {
+  double square = 0;
+  for (const double value : v) square += value * value;
+  return std::sqrt(square);
 }
 
 }  // namespace
@@ -171,46 +205,100 @@ double fourier_loss(const FourierProblem& problem, const FourierModel& model, st
   return loss;
 }
 
-FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel start, double tolerance,
-                                 index_t max_iterations, const borel::StopToken& stop) {
-  const std::size_t n_frequencies = start.a.size(), n = 2 * n_frequencies + (problem.train_placement ? 2 : 0);
-  const std::unique_ptr<lbfgsfloatval_t, decltype(&lbfgs_free)> values(lbfgs_malloc(static_cast<int>(n)),
-                                                                       &lbfgs_free);
-  for (std::size_t k = 0; k < n_frequencies; ++k) {
-    values.get()[k] = start.a[k].real();
-    values.get()[n_frequencies + k] = start.a[k].imag();
-  }
-  if (problem.train_placement) values.get()[n - 2] = start.tau, values.get()[n - 1] = start.log_sigma;
+namespace {
 
-  lbfgs_parameter_t settings;
-  lbfgs_parameter_init(&settings);
-  settings.m = 20;
-  settings.epsilon = tolerance;
-  settings.max_iterations = static_cast<int>(std::min<index_t>(max_iterations, 1 << 30));
-  settings.max_linesearch = 60;
-  Run run{&problem, &stop, std::move(start), 0};
+FourierFit finished(const FourierProblem& problem, const borel::LbfgsResult& found, std::size_t n_frequencies,
+                    index_t iterations) {
   FourierFit fit;
-  const int status = lbfgs(static_cast<int>(n), values.get(), &fit.loss, &evaluate, &report, &run, &settings);
-  stop.throw_if_stopped();
-  fit.model = unpack(values.get(), n_frequencies, problem.train_placement);
-  fit.iterations = run.iterations;
-  fit.converged =
-      status == LBFGS_SUCCESS || status == LBFGS_ALREADY_MINIMIZED || status == LBFGSERR_ROUNDING_ERROR;
-  std::vector<double> gradient(2 * n_frequencies + 2);
-  fit.loss = fourier_loss(problem, fit.model, gradient);
-  if (!fit.converged && status != LBFGSERR_MAXIMUMITERATION) {
-    // A failed line search at the end of floating point counts as converged when the gradient is as good as
-    // gone.
-    double square = 0, size = 0;
-    for (std::size_t i = 0; i < n; ++i)
-      square += gradient[i] * gradient[i], size += values.get()[i] * values.get()[i];
-    fit.converged = std::sqrt(square) <= 100 * tolerance * std::max(1.0, std::sqrt(size));
-  }
-  // Coefficients of size 1: their common factor has no meaning.
-  double norm = 0;
+  fit.model = unpack(found.x, n_frequencies, problem.train_placement);
+  fit.loss = found.value, fit.iterations = iterations, fit.converged = found.converged;
+  double norm = 0;  // coefficients of size 1: their common factor has no meaning
   for (const auto& value : fit.model.a) norm += std::norm(value);
   for (auto& value : fit.model.a) value /= std::sqrt(norm);
   return fit;
+}
+
+}  // namespace
+
+FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel start, double tolerance,
+                                 index_t max_iterations, const borel::StopToken& stop) {
+  const std::size_t n_frequencies = start.a.size();
+  const borel::LbfgsSettings settings{tolerance, max_iterations, 20, stop};
+  std::vector<double> values = pack(start, problem.train_placement);
+  borel::LbfgsResult found;
+  if (problem.train_placement) {
+    found = borel::minimise_lbfgs(
+        [&](std::span<const double> x, std::span<double> gradient) {
+          std::vector<double> d(2 * n_frequencies + 2);
+          const double loss = fourier_loss(problem, unpack(x, n_frequencies, true), d);
+          std::copy_n(d.begin(), gradient.size(), gradient.begin());
+          return loss;
+        },
+        std::move(values), settings);
+  } else {
+    const HeldProblem held(problem);
+    found = borel::minimise_lbfgs(
+        [&](std::span<const double> x, std::span<double> gradient) { return held.loss(x, gradient); },
+        std::move(values), settings);
+  }
+  return finished(problem, found, n_frequencies, found.iterations);
+}
+
+FourierFit polish_fourier_fit(const FourierProblem& all, const FourierProblem& search, FourierModel start,
+                              double tolerance, index_t max_iterations, const borel::StopToken& stop) {
+  constexpr int k_rounds = 12;
+  constexpr double k_gain = 1e-11;  // nats per sample; a round multiplies what is missing by a small factor
+  const std::size_t n_frequencies = start.a.size();
+  const HeldProblem exact(all), grouped(search);
+  std::vector<double> values = pack(start, false), gradient(values.size()), correction(values.size());
+  borel::LbfgsResult found;
+  index_t iterations = 0;
+  double last_value = std::numeric_limits<double>::infinity();
+  for (int round = 0; round < k_rounds; ++round) {
+    stop.throw_if_stopped();
+    found.value = exact.loss(values, gradient);
+    const double norm = norm_of(gradient);
+    // With many frequencies the likelihood has flat directions, where the gradient says less than the gain.
+    found.converged =
+        norm <= tolerance * std::max(1.0, norm_of(values)) || std::abs(last_value - found.value) <= k_gain;
+    if (found.converged || !(found.value < last_value)) break;
+    last_value = found.value;
+    grouped.loss(values, correction);
+    for (std::size_t k = 0; k < values.size(); ++k) correction[k] = gradient[k] - correction[k];
+    const double size = norm_of(values);
+    // The losses do not depend on |a|, the linear term must not either: it is taken at a size / |a|.
+    const borel::LbfgsResult run = borel::minimise_lbfgs(
+        [&](std::span<const double> x, std::span<double> g) {
+          double loss = grouped.loss(x, g), along = 0;
+          const double length = norm_of(x), factor = size / length;
+          for (std::size_t k = 0; k < x.size(); ++k) along += correction[k] * x[k];
+          for (std::size_t k = 0; k < x.size(); ++k)
+            g[k] += factor * (correction[k] - along * x[k] / (length * length));
+          return loss + factor * along;
+        },
+        values, {std::max(0.1 * tolerance, 0.02 * norm / std::max(1.0, size)), max_iterations, 20, stop});
+    iterations += run.iterations;
+    values = run.x;
+    const double length = norm_of(values);
+    for (double& value : values) value *= size / length;
+  }
+  if (!found.converged) {  // the groups were too coarse to steer by: all samples in every step
+    found = borel::minimise_lbfgs(
+        [&](std::span<const double> x, std::span<double> g) { return exact.loss(x, g); }, values,
+        {tolerance, max_iterations, 20, stop});
+    iterations += found.iterations;
+  } else {
+    found.x = values;
+  }
+  return finished(all, found, n_frequencies, iterations);
+}
+
+double fourier_mean_loss(const FourierProblem& problem, const FourierModel& model) {
+  const std::vector<double> values = pack(model, false);
+  std::vector<double> gradient(values.size());
+  FourierProblem plain = problem;
+  plain.penalty = 0;
+  return HeldProblem(plain).loss(values, gradient);
 }
 
 FourierModel spectral_start(const FourierProblem& problem, std::size_t n_frequencies) {
@@ -219,7 +307,7 @@ FourierModel spectral_start(const FourierProblem& problem, std::size_t n_frequen
   const std::size_t n_cells = std::max<std::size_t>(16, 4 * n_frequencies);
   std::vector<double> root(n_cells);
   for (std::size_t j = 0; j < problem.v.size(); ++j) {
-    const double x = problem.map == FourierMap::tanh ? std::tanh(problem.v[j]) : problem.v[j];
+    const double x = map_to_unit(problem, problem.v[j]);
     const double at = 0.5 * (x + 1) * static_cast<double>(n_cells);
     root[std::min(static_cast<std::size_t>(std::max(at, 0.0)), n_cells - 1)] += problem.w[j];
   }

@@ -33,9 +33,18 @@ struct FourierFit {
   bool converged = false;
 };
 
-/// L-BFGS (Nocedal 1980; libLBFGS) from `start`. @throws borel::Stopped
+/// L-BFGS from `start`. @throws borel::Stopped
 FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel start, double tolerance,
                                  borel::index_t max_iterations, const borel::StopToken& stop);
+
+/// The optimum for all samples from the optimum for groups of them, placement held: the grouped loss plus a linear term
+/// that gives it the exact gradient at the last point is minimised, until the exact gradient is small. A handful of
+/// passes over the samples. @throws borel::Stopped
+FourierFit polish_fourier_fit(const FourierProblem& all, const FourierProblem& search, FourierModel start,
+                              double tolerance, borel::index_t max_iterations, const borel::StopToken& stop);
+
+/// Mean loss without penalty, placement held: a held-out score in x; differences are those of the log-likelihood.
+double fourier_mean_loss(const FourierProblem& problem, const FourierModel& model);
 
 /// A(x) = square root of a histogram of x on [-1, 1], cut to the lowest n frequencies: |A|^2 is near the
 /// density at once.

@@ -4,75 +4,57 @@
 #include <cmath>
 #include <limits>
 
+#include "borel/draft/lbfgs.hpp"
+#include "em_kernel.hpp"
+
 using borel::index_t;
+using borel::StandardPoints;
 
 namespace {
 
 constexpr double k_log_sqrt_2pi = 0.91893853320467274178;
 constexpr index_t k_grain = 4096;
-constexpr double k_negligible = -40;  // a responsibility below exp(-40) changes no sum in double
 
-/// Sums of one E step: weight, first and second moment about the old mean, per component; and the
-/// log-likelihood.
-struct Sums {
-  std::vector<double> values;  // [3 K + 1]
-  Sums operator+(const Sums& other) const {
-    Sums sum = *this;
-    for (std::size_t i = 0; i < values.size(); ++i) sum.values[i] += other.values[i];
-    return sum;
+/// Responsibility, first and second moment about the mean per component, and the log-likelihood: [3 K + 1].
+std::vector<double> em_sums(const StandardPoints& data, const Mixture& mixture) {
+  const std::size_t n_components = mixture.size();
+  std::vector<double> log_weight(n_components), inverse_sd(n_components);
+  for (std::size_t k = 0; k < n_components; ++k) {
+    log_weight[k] = std::log(mixture.weight[k]) - std::log(mixture.sd[k]) - k_log_sqrt_2pi;
+    inverse_sd[k] = 1 / mixture.sd[k];
   }
-};
+  const EmComponents components{log_weight.data(), mixture.mean.data(), inverse_sd.data(), n_components};
+  return borel::deterministic_reduce(
+      static_cast<index_t>(data.size()), k_grain, std::vector<double>(3 * n_components + 1),
+      [&](index_t begin, index_t end) {
+        std::vector<double> sums(3 * n_components + 1);
+        const auto at = static_cast<std::size_t>(begin);
+        add_em_sums(
+            {data.u.data() + at, data.weight.data() + at,
+             data.variance.empty() ? nullptr : data.variance.data() + at, static_cast<std::size_t>(end) - at},
+            components, sums.data());
+        return sums;
+      },
+      [](std::vector<double> a, const std::vector<double>& b) {
+        for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+        return a;
+      });
+}
 
 /// One EM step; returns the new mixture, and the log-likelihood of the OLD one.
-Mixture em_step(const Groups& data, const Mixture& old, double min_sd, double& mean_log_likelihood) {
+Mixture em_step(const StandardPoints& data, const Mixture& old, double min_sd, double& mean_log_likelihood) {
   const std::size_t n_components = old.size();
-  std::vector<double> offset(n_components), inverse_sd(n_components);
-  for (std::size_t k = 0; k < n_components; ++k) {
-    offset[k] = std::log(old.weight[k]) - std::log(old.sd[k]) - k_log_sqrt_2pi;
-    inverse_sd[k] = 1 / old.sd[k];
-  }
-  const auto block = [&](index_t begin, index_t end) {
-    Sums sums{std::vector<double>(3 * n_components + 1)};
-    double* const s0 = sums.values.data();
-    double* const s1 = s0 + n_components;
-    double* const s2 = s1 + n_components;
-    std::vector<double> log_term(n_components);
-    for (std::size_t i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-      double top = -std::numeric_limits<double>::infinity();
-      for (std::size_t k = 0; k < n_components; ++k) {
-        const double z = (data.mean[i] - old.mean[k]) * inverse_sd[k];
-        log_term[k] = offset[k] - 0.5 * z * z;
-        top = std::max(top, log_term[k]);
-      }
-      double sum = 0;
-      for (std::size_t k = 0; k < n_components; ++k) {
-        log_term[k] = log_term[k] - top > k_negligible ? std::exp(log_term[k] - top) : 0.0;
-        sum += log_term[k];
-      }
-      sums.values.back() += data.weight[i] * (top + std::log(sum));
-      for (std::size_t k = 0; k < n_components; ++k) {
-        const double r = data.weight[i] * log_term[k] / sum, d = data.mean[i] - old.mean[k];
-        s0[k] += r;
-        s1[k] += r * d;
-        s2[k] += r * (d * d + data.variance[i]);
-      }
-    }
-    return sums;
-  };
-  const Sums sums = borel::deterministic_reduce(static_cast<index_t>(data.size()), k_grain,
-                                                Sums{std::vector<double>(3 * n_components + 1)}, block,
-                                                [](const Sums& a, const Sums& b) { return a + b; });
+  const std::vector<double> sums = em_sums(data, old);
   Mixture next = old;
   for (std::size_t k = 0; k < n_components; ++k) {
-    const double s0 = sums.values[k], s1 = sums.values[n_components + k],
-                 s2 = sums.values[2 * n_components + k];
+    const double s0 = sums[k], s1 = sums[n_components + k], s2 = sums[2 * n_components + k];
     next.weight[k] = s0;
     if (!(s0 > 1e-12)) continue;  // an empty component keeps its place
     const double shift = s1 / s0;
     next.mean[k] = old.mean[k] + shift;
     next.sd[k] = std::max(min_sd, std::sqrt(std::max(0.0, s2 / s0 - shift * shift)));
   }
-  mean_log_likelihood = sums.values.back();
+  mean_log_likelihood = sums.back();
   return next;
 }
 
@@ -108,16 +90,19 @@ bool extrapolate(const Mixture& t0, const Mixture& t1, const Mixture& t2, double
   return true;
 }
 
+double variance_of(const StandardPoints& data, std::size_t i) {
+  return data.variance.empty() ? 0.0 : data.variance[i];
+}
+
 /// Weights, means and deviations of clusters [edge[k], edge[k + 1]) of the sorted data.
-Mixture from_clusters(const Groups& data, const std::vector<std::size_t>& edge, double min_sd) {
+Mixture from_clusters(const StandardPoints& data, const std::vector<std::size_t>& edge, double min_sd) {
   Mixture mixture;
   for (std::size_t k = 0; k + 1 < edge.size(); ++k) {
     double w = 0, s1 = 0, s2 = 0;
+    for (std::size_t i = edge[k]; i < edge[k + 1]; ++i) w += data.weight[i], s1 += data.weight[i] * data.u[i];
+    const double mean = w > 0 ? s1 / w : data.u[std::min(edge[k], data.size() - 1)];
     for (std::size_t i = edge[k]; i < edge[k + 1]; ++i)
-      w += data.weight[i], s1 += data.weight[i] * data.mean[i];
-    const double mean = w > 0 ? s1 / w : data.mean[std::min(edge[k], data.size() - 1)];
-    for (std::size_t i = edge[k]; i < edge[k + 1]; ++i)
-      s2 += data.weight[i] * ((data.mean[i] - mean) * (data.mean[i] - mean) + data.variance[i]);
+      s2 += data.weight[i] * ((data.u[i] - mean) * (data.u[i] - mean) + variance_of(data, i));
     mixture.weight.push_back(std::max(w, 1e-6));
     mixture.mean.push_back(mean);
     // A cluster of one or two points says little about its width: not below a small share of the whole.
@@ -131,33 +116,7 @@ Mixture from_clusters(const Groups& data, const std::vector<std::size_t>& edge, 
 
 }  // namespace
 
-Groups compress(const Groups& points, std::size_t n_groups) {
-  if (points.size() <= n_groups) return points;
-  Groups groups;
-  double before = 0;
-  for (std::size_t i = 0; i < points.size();) {
-    const double until =
-        (std::floor(before * static_cast<double>(n_groups)) + 1) / static_cast<double>(n_groups);
-    double w = 0, s1 = 0, s2 = 0;
-    std::size_t j = i;
-    while (j < points.size() && (j == i || before + w + 0.5 * points.weight[j] < until)) {
-      w += points.weight[j];
-      s1 += points.weight[j] * points.mean[j];
-      ++j;
-    }
-    const double mean = s1 / w;
-    for (std::size_t k = i; k < j; ++k)
-      s2 += points.weight[k] * ((points.mean[k] - mean) * (points.mean[k] - mean) + points.variance[k]);
-    groups.weight.push_back(w);
-    groups.mean.push_back(mean);
-    groups.variance.push_back(s2 / w);
-    before += w;
-    i = j;
-  }
-  return groups;
-}
-
-EmResult maximise(const Groups& data, Mixture start, const EmLimits& limits) {
+EmResult maximise(const StandardPoints& data, Mixture start, const EmLimits& limits) {
   EmResult result;
   Mixture t0 = std::move(start);
   double last = -std::numeric_limits<double>::infinity(), value = 0;
@@ -188,7 +147,42 @@ EmResult maximise(const Groups& data, Mixture start, const EmLimits& limits) {
   return result;
 }
 
-Mixture quantile_start(const Groups& data, std::size_t n_components, double min_sd) {
+EmResult ascend(const StandardPoints& data, const Mixture& start, const EmLimits& limits) {
+  const std::size_t n = start.size();
+  // Weights by softmax, sd = min_sd + exp(eta): no constraints.
+  const auto mixture_at = [&](std::span<const double> x) {
+    Mixture m;
+    double top = *std::max_element(x.begin(), x.begin() + static_cast<index_t>(n)), sum = 0;
+    for (std::size_t k = 0; k < n; ++k) sum += std::exp(x[k] - top);
+    for (std::size_t k = 0; k < n; ++k) {
+      m.weight.push_back(std::exp(x[k] - top) / sum);
+      m.mean.push_back(x[n + k]);
+      m.sd.push_back(limits.min_sd + std::exp(x[2 * n + k]));
+    }
+    return m;
+  };
+  std::vector<double> x;
+  for (std::size_t k = 0; k < n; ++k) x.push_back(std::log(start.weight[k]));
+  x.insert(x.end(), start.mean.begin(), start.mean.end());
+  for (std::size_t k = 0; k < n; ++k) x.push_back(std::log(std::max(start.sd[k] - limits.min_sd, 1e-3)));
+  const borel::LbfgsResult found = borel::minimise_lbfgs(
+      [&](std::span<const double> at, std::span<double> gradient) {
+        const Mixture m = mixture_at(at);
+        const std::vector<double> sums = em_sums(data, m);
+        for (std::size_t k = 0; k < n; ++k) {
+          const double variance = m.sd[k] * m.sd[k];
+          gradient[k] = m.weight[k] - sums[k];
+          gradient[n + k] = -sums[n + k] / variance;
+          const double d_log_sd = sums[k] - sums[2 * n + k] / variance;
+          gradient[2 * n + k] = d_log_sd * (m.sd[k] - limits.min_sd) / m.sd[k];
+        }
+        return -sums.back();
+      },
+      std::move(x), {1e-9, limits.max_iterations, 20, limits.stop});
+  return {mixture_at(found.x), -found.value, found.iterations, found.converged};
+}
+
+Mixture quantile_start(const StandardPoints& data, std::size_t n_components, double min_sd) {
   std::vector<std::size_t> edge{0};
   double before = 0;
   for (std::size_t i = 0; i < data.size() && edge.size() < n_components; ++i) {
@@ -199,7 +193,7 @@ Mixture quantile_start(const Groups& data, std::size_t n_components, double min_
   return from_clusters(data, edge, min_sd);
 }
 
-Mixture k_means_start(const Groups& data, std::size_t n_components, double min_sd, borel::Rng& rng) {
+Mixture k_means_start(const StandardPoints& data, std::size_t n_components, double min_sd, borel::Rng& rng) {
   std::vector<double> centre, distance(data.size(), std::numeric_limits<double>::infinity());
   const auto draw = [&](const std::vector<double>& mass) {
     double total = 0;
@@ -209,15 +203,15 @@ Mixture k_means_start(const Groups& data, std::size_t n_components, double min_s
       if ((u -= mass[i]) < 0) return i;
     return mass.size() - 1;
   };
-  centre.push_back(data.mean[draw(data.weight)]);
+  centre.push_back(data.u[draw(data.weight)]);
   std::vector<double> mass(data.size());
   while (centre.size() < n_components) {
     for (std::size_t i = 0; i < data.size(); ++i) {
-      const double d = data.mean[i] - centre.back();
+      const double d = data.u[i] - centre.back();
       distance[i] = std::min(distance[i], d * d);
       mass[i] = data.weight[i] * distance[i];
     }
-    centre.push_back(data.mean[draw(mass)]);
+    centre.push_back(data.u[draw(mass)]);
   }
   std::sort(centre.begin(), centre.end());
   std::vector<std::size_t> edge;
@@ -226,14 +220,14 @@ Mixture k_means_start(const Groups& data, std::size_t n_components, double min_s
     edge.assign(1, 0);
     for (std::size_t k = 0; k + 1 < n_components; ++k) {
       const double border = 0.5 * (centre[k] + centre[k + 1]);
-      const auto at = std::lower_bound(data.mean.begin(), data.mean.end(), border) - data.mean.begin();
+      const auto at = std::lower_bound(data.u.begin(), data.u.end(), border) - data.u.begin();
       edge.push_back(std::max(edge.back(), static_cast<std::size_t>(at)));
     }
     edge.push_back(data.size());
     for (std::size_t k = 0; k < n_components; ++k) {
       double w = 0, s = 0;
       for (std::size_t i = edge[k]; i < edge[k + 1]; ++i)
-        w += data.weight[i], s += data.weight[i] * data.mean[i];
+        w += data.weight[i], s += data.weight[i] * data.u[i];
       if (w > 0) centre[k] = s / w;
     }
   }

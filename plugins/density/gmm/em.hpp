@@ -4,22 +4,12 @@
 #include <span>
 #include <vector>
 
-#include "borel/parallel.hpp"
-#include "borel/rng.hpp"
+#include "borel/density.hpp"
 
 struct Mixture {
   std::vector<double> weight, mean, sd;
   std::size_t size() const { return weight.size(); }
 };
-
-/// Points, or groups of neighbouring points: weight, mean and variance within. Weights sum to 1.
-struct Groups {
-  std::vector<double> weight, mean, variance;
-  std::size_t size() const { return weight.size(); }
-};
-
-/// Merges neighbours of a sorted set into at most n_groups groups of about equal weight.
-Groups compress(const Groups& points, std::size_t n_groups);
 
 struct EmResult {
   Mixture mixture;
@@ -37,11 +27,15 @@ struct EmLimits {
 
 /// EM accelerated by SQUAREM (Varadhan, Roland 2008, scheme S3), never down in likelihood. @throws
 /// borel::Stopped
-EmResult maximise(const Groups& data, Mixture start, const EmLimits& limits);
+EmResult maximise(const borel::StandardPoints& data, Mixture start, const EmLimits& limits);
+
+/// Gradient ascent on the likelihood by L-BFGS: logits of the weights, means, log(sd - min_sd). @throws borel::Stopped
+EmResult ascend(const borel::StandardPoints& data, const Mixture& start, const EmLimits& limits);
 
 /// k-means++ seeding (Arthur, Vassilvitskii 2007), a few Lloyd rounds, then the moments of the clusters.
-Mixture k_means_start(const Groups& data, std::size_t n_components, double min_sd, borel::Rng& rng);
+Mixture k_means_start(const borel::StandardPoints& data, std::size_t n_components, double min_sd,
+                      borel::Rng& rng);
 /// Clusters of equal weight along the axis.
-Mixture quantile_start(const Groups& data, std::size_t n_components, double min_sd);
+Mixture quantile_start(const borel::StandardPoints& data, std::size_t n_components, double min_sd);
 /// The mixture with its component k split in two along the axis.
 Mixture split(const Mixture& mixture, std::size_t k);

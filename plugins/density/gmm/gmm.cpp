@@ -101,10 +101,17 @@ class MixtureDensity final : public FittedDensity {
 
 class Gmm final : public DensityEstimator, public HistogramFit {
  public:
+  enum class Fitting { em, gradient };
+
   struct Params {
     std::int64_t n_components = 0, max_components = 10, n_starts = 10, max_iterations = 5000;
     double tolerance = 1e-9, min_sd = 0;
+    Fitting fit = Fitting::em;
     void declare(ParamBinder& p) {
+      p.choice("fit", fit, {{"em", Fitting::em}, {"gradient", Fitting::gradient}},
+               "em: several starts, accelerated EM; gradient: L-BFGS on softmax weights, means and log sd "
+               "from one "
+               "random start, as the sources fit mixtures (a counter-example).");
       p.integer("n_components", n_components, Range::closed(0, 1000), "1",
                 "Components K; 0 = the best BIC up to max_components.");
       p.integer("max_components", max_components, Range::closed(1, 1000), "1",
@@ -128,37 +135,20 @@ class Gmm final : public DensityEstimator, public HistogramFit {
             .closed_form_cdf = true,
             .closed_form_quantile = false,
             .affine_equivariant = true,
-            .smooth = true};
+            .smooth = true,
+            .follows_any_data = params_.n_components == 0};
   }
 
   std::unique_ptr<FittedDensity> fit(const Samples& samples, const FitContext& context) const override {
     check_samples(samples, traits());
-    std::vector<std::pair<double, double>> points;
-    double sum = 0, sum_of_squares = 0;
-    for (index_t i = 0; i < samples.n_samples(); ++i) {
-      const double w = samples.weights.empty() ? 1.0 : samples.weights[static_cast<std::size_t>(i)];
-      if (w == 0) continue;
-      points.emplace_back(samples.x(i, 0), w);
-      sum += w, sum_of_squares += w * w;
-    }
-    std::sort(points.begin(), points.end());
-    return fit_sorted(points, 0.0, sum, sum * (sum / sum_of_squares),
-                      context);  // Kish's effective number of samples
+    return fit_sorted(weighted_points(samples), 0.0, context);
   }
 
   const HistogramFit* histogram_fit() const override { return this; }
   index_t bins_wanted() const override { return 1 << 16; }
   std::unique_ptr<FittedDensity> fit_histogram(const FineHistogram& fine,
                                                const FitContext& context) const override {
-    std::vector<std::pair<double, double>> points;
-    double sum = 0;
-    for (std::size_t k = 0; k < fine.weight.size(); ++k)
-      if (fine.weight[k] > 0) {
-        points.emplace_back(fine.range.begin + (static_cast<double>(k) + 0.5) * fine.bin_width(),
-                            fine.weight[k]);
-        sum += fine.weight[k];
-      }
-    return fit_sorted(points, fine.bin_width() / std::sqrt(12.0), sum, fine.n_samples, context);
+    return fit_sorted(weighted_points(fine), fine.bin_width() / std::sqrt(12.0), context);
   }
 
   std::unique_ptr<FittedDensity> load(const StateReader& in) const override {
@@ -171,37 +161,21 @@ class Gmm final : public DensityEstimator, public HistogramFit {
   }
 
  private:
-  /// @param points sorted (x, weight)   @param spread sd within one point (half a bin of a histogram)
-  std::unique_ptr<FittedDensity> fit_sorted(const std::vector<std::pair<double, double>>& points,
-                                            double spread, double sum, double n,
+  /// @param spread sd within one point (of a bin of a histogram)
+  std::unique_ptr<FittedDensity> fit_sorted(const WeightedPoints& points, double spread,
                                             const FitContext& context) const {
-    const double origin = points.front().first, range = points.back().first - origin;
-    if (!(range > 0))
-      throw MethodError("density gmm: all samples equal " + param_text(origin) +
-                        "; a mixture needs two different values");
-    if (!std::isfinite(range) || !(range / 1e8 > 0))
-      throw MethodError("density gmm: the range from " + param_text(origin) + " to " +
-                        param_text(points.back().first) +
-                        " cannot be scaled in double precision; rescale the data");
-    // Standardised: u on [0, 1], then (u - mean) / sd.
-    double mean = 0, variance = 0;
-    for (const auto& [x, w] : points) mean += w / sum * ((x - origin) / range);
-    for (const auto& [x, w] : points) variance += w / sum * std::pow((x - origin) / range - mean, 2);
-    const double sd = std::sqrt(variance);
-    Groups data;
+    StandardPoints data = standardise(points, "density gmm");
+    if (spread > 0) data.variance.assign(data.size(), std::pow(spread / data.scale, 2));
+    const double n = data.n_effective;
     std::size_t distinct = 1;
-    for (std::size_t i = 0; i < points.size(); ++i) {
-      data.weight.push_back(points[i].second / sum);
-      data.mean.push_back(((points[i].first - origin) / range - mean) / sd);
-      data.variance.push_back(std::pow(spread / range / sd, 2));
-      distinct += i > 0 && points[i].first != points[i - 1].first;
-    }
+    for (std::size_t i = 1; i < points.size(); ++i) distinct += points.x[i] != points.x[i - 1];
     if (params_.n_components > static_cast<std::int64_t>(distinct))
       throw MethodError("density gmm: n_components=" + std::to_string(params_.n_components) +
                         " needs as many different values; " + std::to_string(distinct) +
                         " were given; lower n_components or use 0 for the choice by BIC");
 
-    const Groups coarse = compress(data, k_groups);
+    const StandardPoints coarse = thin(data, k_groups);
+    if (params_.fit == Fitting::gradient) return make_density(by_gradient(data, context), data);
     Best best =
         params_.n_components > 0
             ? best_of_starts(coarse, static_cast<std::size_t>(params_.n_components), n, nullptr, context)
@@ -213,7 +187,7 @@ class Gmm final : public DensityEstimator, public HistogramFit {
       best.em.iterations += searched;
     }
     best.on_floor = n_on_floor(best.em.mixture, best.min_sd) > 0;
-    return make_density(best, origin, range, mean, sd, n);
+    return make_density(best, data);
   }
 
   struct Best {
@@ -228,8 +202,26 @@ class Gmm final : public DensityEstimator, public HistogramFit {
     return n;
   }
 
-  std::unique_ptr<FittedDensity> make_density(const Best& best, double origin, double range, double mean,
-                                              double sd, double n) const {
+  /// The sources' counter-example: gradient ascent from one random start, all components alike.
+  Best by_gradient(const StandardPoints& data, const FitContext& context) const {
+    const std::size_t n_components =
+        static_cast<std::size_t>(params_.n_components > 0 ? params_.n_components : params_.max_components);
+    const double min_sd = floor_of(data.n_effective);
+    Rng rng(context.seed.derive("gradient"));
+    Mixture start = k_means_start(data, n_components, min_sd, rng);
+    std::fill(start.weight.begin(), start.weight.end(), 1 / static_cast<double>(n_components));
+    std::fill(start.sd.begin(), start.sd.end(), std::max(2 * min_sd, 1 / static_cast<double>(n_components)));
+    Best best{ascend(data, start, {min_sd, params_.tolerance, params_.max_iterations, context.budget.stop}),
+              false, min_sd};
+    best.on_floor = n_on_floor(best.em.mixture, min_sd) > 0;
+    return best;
+  }
+
+  double floor_of(double n) const {
+    return params_.min_sd > 0 ? params_.min_sd : k_floor / std::sqrt(std::max(n, 1.0));
+  }
+
+  std::unique_ptr<FittedDensity> make_density(const Best& best, const StandardPoints& data) const {
     const Mixture& found = best.em.mixture;
     std::vector<std::size_t> order(found.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
@@ -240,21 +232,23 @@ class Gmm final : public DensityEstimator, public HistogramFit {
     for (const std::size_t k : order) total += found.weight[k];
     for (const std::size_t k : order) {
       mixture.weight.push_back(found.weight[k] / total);
-      mixture.mean.push_back(origin + range * (mean + sd * found.mean[k]));
-      mixture.sd.push_back(range * sd * found.sd[k]);
+      mixture.mean.push_back(data.shift + data.scale * found.mean[k]);
+      mixture.sd.push_back(data.scale * found.sd[k]);
     }
-    const double log_likelihood = n * (best.em.mean_log_likelihood - std::log(sd) - std::log(range));
+    const double log_likelihood = data.n_effective * (best.em.mean_log_likelihood - std::log(data.scale));
     Outcome outcome;
     outcome.termination = best.em.converged ? Termination::converged : Termination::budget_used_up;
     outcome.iterations = best.em.iterations;
     outcome.sentence =
         std::to_string(found.size()) + " components, log-likelihood " + param_text(log_likelihood) +
-        " after " + std::to_string(best.em.iterations) + " EM steps" +
-        (best.on_floor ? "; a component is at the floor of sd " + param_text(range * sd * best.min_sd) : "");
+        " after " + std::to_string(best.em.iterations) +
+        (params_.fit == Fitting::em ? " EM steps" : " gradient steps") +
+        (best.on_floor ? "; a component is at the floor of sd " + param_text(data.scale * best.min_sd) : "");
     return std::make_unique<MixtureDensity>(std::move(mixture), std::move(outcome));
   }
 
-  Best choose_by_bic(const Groups& coarse, std::size_t distinct, double n, const FitContext& context) const {
+  Best choose_by_bic(const StandardPoints& coarse, std::size_t distinct, double n,
+                     const FitContext& context) const {
     std::optional<Best> best, last;
     double best_bic = k_infinity;
     std::int64_t worse = 0;
@@ -274,9 +268,9 @@ class Gmm final : public DensityEstimator, public HistogramFit {
   }
 
   /// @param smaller the best mixture with one component less, or null; its splits are starts as well
-  Best best_of_starts(const Groups& coarse, std::size_t n_components, double n, const Mixture* smaller,
-                      const FitContext& context) const {
-    const double min_sd = params_.min_sd > 0 ? params_.min_sd : k_floor / std::sqrt(std::max(n, 1.0));
+  Best best_of_starts(const StandardPoints& coarse, std::size_t n_components, double n,
+                      const Mixture* smaller, const FitContext& context) const {
+    const double min_sd = floor_of(n);
     EmLimits limits{min_sd, params_.tolerance, std::min<index_t>(k_short_run, params_.max_iterations),
                     context.budget.stop};
     std::vector<Mixture> starts{quantile_start(coarse, n_components, min_sd)};

@@ -188,33 +188,22 @@ class Histogram final : public DensityEstimator, public HistogramFit {
             .closed_form_cdf = true,
             .closed_form_quantile = true,
             .affine_equivariant = true,
-            .smooth = false};
+            .smooth = false,
+            .follows_any_data = params_.rule != Rule::fixed};
   }
 
   std::unique_ptr<FittedDensity> fit(const Samples& samples, const FitContext&) const override {
     check_samples(samples, traits());
-    std::vector<std::pair<double, double>> points;
-    double sum = 0, sum_of_squares = 0;
-    for (index_t i = 0; i < samples.n_samples(); ++i) {
-      const double w = samples.weights.empty() ? 1.0 : samples.weights[static_cast<std::size_t>(i)];
-      if (w == 0) continue;
-      points.emplace_back(samples.x(i, 0), w);
-      sum += w, sum_of_squares += w * w;
-    }
-    std::sort(points.begin(), points.end());
+    const WeightedPoints points = weighted_points(samples);
     // Weights count up to a factor: scaled to Kish's effective number of samples, equal weights give n.
-    return fit_sorted(points, sum * (sum / sum_of_squares));
+    return fit_sorted(points, points.n_effective);
   }
 
   const HistogramFit* histogram_fit() const override { return this; }
   index_t bins_wanted() const override { return 1 << 16; }
   std::unique_ptr<FittedDensity> fit_histogram(const FineHistogram& fine, const FitContext&) const override {
-    std::vector<std::pair<double, double>> points;
-    for (std::size_t k = 0; k < fine.weight.size(); ++k)
-      if (fine.weight[k] > 0)
-        points.emplace_back(fine.range.begin + (static_cast<double>(k) + 0.5) * fine.bin_width(),
-                            fine.weight[k]);
-    return fit_sorted(points, fine.n_samples);
+    const WeightedPoints points = weighted_points(fine);
+    return fit_sorted(points, points.n_effective);
   }
 
   std::unique_ptr<FittedDensity> load(const StateReader& in) const override {
@@ -227,19 +216,9 @@ class Histogram final : public DensityEstimator, public HistogramFit {
   }
 
  private:
-  using Points = std::vector<std::pair<double, double>>;  ///< (x, weight), sorted
-
-  std::unique_ptr<FittedDensity> fit_sorted(const Points& points, double n) const {
-    const double begin = points.front().first, end = points.back().first;
-    if (!(end > begin))
-      throw MethodError("density histogram: all samples equal " + param_text(begin) +
-                        "; a histogram needs two different values");
-    if (!(end - begin < k_infinity) || !((end - begin) / 1e6 > 0))
-      throw MethodError("density histogram: the range " + param_text(begin) + " to " + param_text(end) +
-                        " cannot be divided in double precision; rescale the data");
-    double total = 0;
-    for (const auto& point : points) total += point.second;
-
+  std::unique_ptr<FittedDensity> fit_sorted(const WeightedPoints& points, double n) const {
+    check_spread(points, "density histogram");
+    const double begin = points.x.front(), end = points.x.back(), total = points.weight_sum;
     std::int64_t n_bins = params_.n_bins;
     if (params_.rule == Rule::freedman_diaconis) n_bins = freedman_diaconis(points, total, n);
     if (params_.rule == Rule::knuth) n_bins = knuth(points, total, n);
@@ -256,53 +235,55 @@ class Histogram final : public DensityEstimator, public HistogramFit {
   }
 
   /// Samples per bin, out of n in all.
-  static std::vector<double> counts(const Points& points, double total, double n, std::int64_t n_bins) {
-    const double begin = points.front().first, width = points.back().first - begin;
+  static std::vector<double> counts(const WeightedPoints& points, double total, double n,
+                                    std::int64_t n_bins) {
+    const double begin = points.x.front(), width = points.x.back() - begin;
     std::vector<double> count(static_cast<std::size_t>(n_bins));
-    for (const auto& [x, w] : points) {
-      const double scaled = (x - begin) / width * static_cast<double>(n_bins);
-      count[std::min(static_cast<std::size_t>(scaled), count.size() - 1)] += w * (n / total);
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const double scaled = (points.x[i] - begin) / width * static_cast<double>(n_bins);
+      count[std::min(static_cast<std::size_t>(scaled), count.size() - 1)] += points.weight[i] * (n / total);
     }
     return count;
   }
 
-  static double standard_deviation(const Points& points, double total) {
-    const double unit = points.back().first - points.front().first;  // keeps squares in range at any scale
+  static double standard_deviation(const WeightedPoints& points, double total) {
+    const double unit = points.x.back() - points.x.front();  // keeps squares in range at any scale
     double mean = 0, square = 0;
-    for (const auto& [x, w] : points) mean += w / total * ((x - points.front().first) / unit);
-    for (const auto& [x, w] : points) {
-      const double d = (x - points.front().first) / unit - mean;
-      square += w / total * d * d;
+    for (std::size_t i = 0; i < points.size(); ++i)
+      mean += points.weight[i] / total * ((points.x[i] - points.x.front()) / unit);
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const double d = (points.x[i] - points.x.front()) / unit - mean;
+      square += points.weight[i] / total * d * d;
     }
     return unit * std::sqrt(square);
   }
 
   /// Value below which the fraction p of the weight lies, linear between samples (Hyndman and Fan's type 7).
-  static double sample_quantile(const Points& points, double total, double p) {
-    if (points.size() == 1) return points[0].first;
+  static double sample_quantile(const WeightedPoints& points, double total, double p) {
+    if (points.size() == 1) return points.x[0];
     // Samples stand at their cumulative weights before them, stretched to [0, 1]: type 7 for equal weights.
-    const double span = total - points.back().second;
+    const double span = total - points.weight.back();
     double before = 0;
     for (std::size_t i = 0; i + 1 < points.size(); ++i) {
-      const double after = before + points[i].second;
+      const double after = before + points.weight[i];
       if (after >= p * span) {
         const double part = std::clamp((p * span - before) / (after - before), 0.0, 1.0);
-        return points[i].first + part * (points[i + 1].first - points[i].first);
+        return points.x[i] + part * (points.x[i + 1] - points.x[i]);
       }
       before = after;
     }
-    return points.back().first;
+    return points.x.back();
   }
 
-  std::int64_t freedman_diaconis(const Points& points, double total, double n) const {
+  std::int64_t freedman_diaconis(const WeightedPoints& points, double total, double n) const {
     const double iqr = sample_quantile(points, total, 0.75) - sample_quantile(points, total, 0.25);
-    const double range = points.back().first - points.front().first;
+    const double range = points.x.back() - points.x.front();
     // Many ties can give IQR = 0; Sturges's number needs no spread.
     const double bins = iqr > 0 ? std::ceil(range / (2 * iqr) * std::cbrt(n)) : std::ceil(std::log2(n) + 1);
     return static_cast<std::int64_t>(std::clamp(bins, 1.0, static_cast<double>(params_.max_bins)));
   }
 
-  std::int64_t knuth(const Points& points, double total, double n) const {
+  std::int64_t knuth(const WeightedPoints& points, double total, double n) const {
     std::int64_t best = 1;
     double best_value = -k_infinity;
     for (std::int64_t m = 1; m <= params_.max_bins; ++m) {

@@ -14,6 +14,6 @@ struct Bandwidth {
 };
 
 /// @param x sorted   @param w positive, sum 1   @param n effective number of samples
-/// @throws borel::MethodError when the samples have no spread, borel::Stopped
+/// @pre borel::check_spread()   @throws borel::Stopped
 Bandwidth select_bandwidth(BandwidthRule rule, std::span<const double> x, std::span<const double> w, double n,
                            const borel::StopToken& stop);

@@ -1,22 +1,16 @@
 // Kernel density estimate in one dimension:
-//   p(x) = sum_i w_i K((x - x_i) / h) / h,  sum_i w_i = 1;  K = normal density, or Epanechnikov's 3/4 (1 -
-//   u^2) on [-1, 1]
-// Bandwidth rules are in bandwidth.cpp, each with its source; they hold for the Gaussian kernel and are
-// carried over to Epanechnikov by the canonical factor 15^(1/5) (4 pi)^(1/10) = 2.2138 (Marron and Nolan
-// 1988).
+//   p(x) = sum_i w_i K((x - x_i) / h) / h,  sum_i w_i = 1;  K = normal density, or Epanechnikov's 3/4 (1 - u^2) on [-1, 1]
+// Bandwidth rules are in bandwidth.cpp, each with its source; they hold for the Gaussian kernel and are carried over to
+// Epanechnikov by the canonical factor 15^(1/5) (4 pi)^(1/10) = 2.2138 (Marron and Nolan 1988).
+// How one bandwidth is evaluated: kde_density.cpp. Several bandwidths, and ends of the support: variants.cpp.
 //
-// Evaluation, Gaussian kernel. Exact: every sample closer than sqrt(dmin^2 + 2 h^2 T), dmin the distance to
-// the nearest sample, T = 37 + log n; the rest changes p by less than a factor 1 + 1e-16 (also far in the
-// tails, where a fixed cut-off would give 0). Tabulated: on panels of width h, Chebyshev interpolation of p
-// with 26 nodes; the kernel is entire, and the relative error stays below k_table_error wherever dmin <= 7 h;
-// other places are exact. The cdf comes from the integrals of the same polynomials, so that it agrees with p.
-// Epanechnikov: exact, window of width 2 h.
+// evaluation=binned spreads every sample linearly over the two nearest of 2^14 + 1 grid points first, so that neither
+// sorting nor memory grows with n. With grid step d the kernel is interpolated linearly: |p_binned - p| is at most
+// d^2 / (8 h^2) max|K''| / h = 0.0499 d^2 / h^3, stated in the outcome for the h that was found.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <numbers>
 #include <string>
 #include <vector>
 
@@ -24,237 +18,29 @@
 #include "borel/density.hpp"
 #include "borel/parallel.hpp"
 #include "borel/plugin.hpp"
+#include "kde_density.hpp"
+#include "variants.hpp"
 
 namespace {
 
 using namespace borel;
 
-constexpr double k_infinity = std::numeric_limits<double>::infinity();
 constexpr double k_epanechnikov_factor = 2.2138043588613394;  // (15)^(1/5) / (1 / (2 sqrt(pi)))^(1/5)
-constexpr double k_log_sqrt_2pi = 0.91893853320467274178;
-constexpr int k_nodes = 26;                // Chebyshev nodes of a panel
-constexpr double k_near = 7;               // in h: panels closer than this to a sample are tabulated
-constexpr std::size_t k_table_from = 128;  // fewer samples than this: exact is as fast
-constexpr double k_max_panels = 20000;
-constexpr index_t k_grain = 1024;
-
-enum class Kernel { gaussian, epanechnikov };
-
-double normal_cdf(double z) { return 0.5 * std::erfc(-z * (1 / std::numbers::sqrt2)); }
-
-class KdeDensity final : public FittedDensity {
- public:
-  /// @param x sorted  @param w positive, sum 1
-  KdeDensity(std::vector<double> x, std::vector<double> w, Kernel kernel, double h, bool tabulate,
-             Outcome outcome)
-      : x_(std::move(x)),
-        w_(std::move(w)),
-        kernel_(kernel),
-        h_(h),
-        log_h_(std::log(h)),
-        outcome_(std::move(outcome)) {
-    cumulative_.resize(x_.size() + 1);
-    for (std::size_t i = 0; i < x_.size(); ++i) cumulative_[i + 1] = cumulative_[i] + w_[i];
-    reach_ = 2 * (37 + std::log(static_cast<double>(x_.size())));
-    if (tabulate && kernel_ == Kernel::gaussian && x_.size() >= k_table_from) make_table();
-  }
-
-  void log_pdf(TensorView<const double, 2> x, std::span<double> out) const override {
-    parallel_for(x.shape(0), k_grain, [&](index_t begin, index_t end) {
-      for (index_t i = begin; i < end; ++i) out[static_cast<std::size_t>(i)] = log_pdf_at(x(i, 0));
-    });
-  }
-
-  void cdf(std::span<const double> x, std::span<double> out) const override {
-    parallel_for(static_cast<index_t>(x.size()), k_grain, [&](index_t begin, index_t end) {
-      for (std::size_t i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-        out[i] = cdf_at(x[i]);
-    });
-  }
-
-  void sample(Rng& rng, TensorView<double, 2> out) const override {
-    for (index_t i = 0; i < out.shape(0); ++i) {
-      const double u = rng.uniform() * cumulative_.back();
-      const auto above =
-          std::upper_bound(cumulative_.begin() + 1, cumulative_.end(), u) - cumulative_.begin() - 1;
-      const std::size_t k = std::min(static_cast<std::size_t>(above), x_.size() - 1);
-      double step = 0;
-      if (kernel_ == Kernel::gaussian) {
-        step = rng.normal();
-      } else {  // Devroye and Gyorfi (1985): of three uniforms on [-1, 1], drop the one of largest size if it
-                // is the third
-        const double a = 2 * rng.uniform() - 1, b = 2 * rng.uniform() - 1, c = 2 * rng.uniform() - 1;
-        step = std::abs(c) >= std::abs(a) && std::abs(c) >= std::abs(b) ? b : c;
-      }
-      out(i, 0) = x_[k] + h_ * step;
-    }
-  }
-
-  RealInterval support(index_t = 0) const override {
-    if (kernel_ == Kernel::gaussian) return {};
-    return {x_.front() - h_, x_.back() + h_};
-  }
-  index_t parameter_count() const override {
-    return 1;
-  }  // the bandwidth; the samples themselves are kept as well
-  Outcome outcome() const override { return outcome_; }
-
-  void save(StateWriter& out) const override {
-    out.put("x", x_);
-    out.put("w", w_);
-    out.put("settings",
-            std::vector<double>{h_, kernel_ == Kernel::gaussian ? 0.0 : 1.0, panels_.empty() ? 0.0 : 1.0});
-    out.put_text("sentence", outcome_.sentence);
-  }
-
- private:
-  double log_pdf_at(double x) const {
-    if (std::isnan(x)) return x;
-    if (std::isinf(x)) return -k_infinity;
-    if (kernel_ == Kernel::epanechnikov) return log_epanechnikov(x);
-    if (const Panel* panel = panel_at(x)) return std::log(evaluate(panel->p, local(*panel, x))) - log_h_;
-    return log_gaussian(x) - log_h_;
-  }
-
-  std::size_t first_at_least(double x) const {
-    return static_cast<std::size_t>(std::lower_bound(x_.begin(), x_.end(), x) - x_.begin());
-  }
-
-  /// Distance to the nearest sample, in h.
-  double nearest(double x) const {
-    const std::size_t i = first_at_least(x);
-    double d = k_infinity;
-    if (i < x_.size()) d = x_[i] - x;
-    if (i > 0) d = std::min(d, x - x_[i - 1]);
-    return d / h_;
-  }
-
-  /// log(h p(x)) from the samples in reach.
-  double log_gaussian(double x) const {
-    const double d = nearest(x), top = 0.5 * d * d;
-    if (!(top < k_infinity)) return -k_infinity;
-    const double window = h_ * std::sqrt(d * d + reach_) * (1 + 1e-12);
-    double sum = 0;
-    for (std::size_t i = first_at_least(x - window); i < x_.size() && x_[i] <= x + window; ++i) {
-      const double u = (x - x_[i]) / h_;
-      sum += w_[i] * std::exp(top - 0.5 * u * u);
-    }
-    return std::log(sum) - top - k_log_sqrt_2pi;
-  }
-
-  double log_epanechnikov(double x) const {
-    double sum = 0;
-    for (std::size_t i = first_at_least(x - h_); i < x_.size() && x_[i] <= x + h_; ++i) {
-      const double u = (x - x_[i]) / h_;
-      sum += w_[i] * std::max(0.0, (1 - u) * (1 + u));
-    }
-    return sum > 0 ? std::log(0.75 * sum) - log_h_ : -k_infinity;
-  }
-
-  double cdf_at(double x) const {
-    if (std::isnan(x)) return x;
-    if (const Panel* panel = panel_at(x))
-      return std::clamp(panel->before + evaluate(panel->integral, local(*panel, x)), 0.0, 1.0);
-    const double reach =
-        kernel_ == Kernel::gaussian ? 8.5 : 1.0;  // beyond, one kernel's cdf is 0 or 1 in double
-    const std::size_t first = first_at_least(x - reach * h_);
-    double sum = cumulative_[first];
-    std::size_t i = first;
-    for (; i < x_.size() && x_[i] <= x + reach * h_; ++i) {
-      const double u = (x - x_[i]) / h_;
-      sum += w_[i] * (kernel_ == Kernel::gaussian ? normal_cdf(u) : 0.25 * (2 - u) * (1 + u) * (1 + u));
-    }
-    // All samples below: exactly 1, whatever the weights' rounding.
-    return first == x_.size() ? 1.0 : std::clamp(sum, 0.0, 1.0);
-  }
-
-  // Table. t in [-1, 1] inside a panel; both polynomials in Chebyshev form.
-  struct Panel {
-    std::array<double, k_nodes> p;             ///< h p(x)
-    std::array<double, k_nodes + 1> integral;  ///< cdf(x) - cdf(panel begin)
-    double before = 0;                         ///< cdf at the panel's begin
-    bool used = false;
-  };
-
-  template <std::size_t N>
-  static double evaluate(const std::array<double, N>& c, double t) {  // Clenshaw
-    double b1 = 0, b2 = 0;
-    for (std::size_t k = N - 1; k > 0; --k) {
-      const double b0 = c[k] + 2 * t * b1 - b2;
-      b2 = b1, b1 = b0;
-    }
-    return c[0] + t * b1 - b2;
-  }
-
-  double local(const Panel& panel, double x) const {
-    const double begin = table_begin_ + static_cast<double>(&panel - panels_.data()) * h_;
-    return std::clamp(2 * (x - begin) / h_ - 1, -1.0, 1.0);
-  }
-
-  const Panel* panel_at(double x) const {
-    if (panels_.empty() || !(x >= table_begin_)) return nullptr;
-    const double index = (x - table_begin_) / h_;
-    if (!(index < static_cast<double>(panels_.size()))) return nullptr;
-    const Panel& panel = panels_[static_cast<std::size_t>(index)];
-    return panel.used ? &panel : nullptr;
-  }
-
-  void make_table() {
-    const double n_panels = std::ceil((x_.back() - x_.front()) / h_ + 2 * k_near);
-    // More panels than evaluations could repay: stay exact.
-    if (!(n_panels <= std::min(k_max_panels, static_cast<double>(x_.size()) * 8))) return;
-    table_begin_ = x_.front() - k_near * h_;
-    std::vector<Panel> panels(static_cast<std::size_t>(n_panels));
-    parallel_for(static_cast<index_t>(panels.size()), 8, [&](index_t begin, index_t end) {
-      for (index_t k = begin; k < end; ++k) fill(panels[static_cast<std::size_t>(k)], k);
-    });
-    panels_ = std::move(panels);
-  }
-
-  void fill(Panel& panel, index_t index) const {
-    const double begin = table_begin_ + static_cast<double>(index) * h_, end = begin + h_;
-    if (std::min(nearest(begin), nearest(end)) > k_near && first_at_least(begin) == first_at_least(end))
-      return;
-    std::array<double, k_nodes> value;
-    for (int j = 0; j < k_nodes; ++j) {
-      const double t = std::cos(std::numbers::pi * (j + 0.5) / k_nodes);
-      value[static_cast<std::size_t>(j)] = std::exp(log_gaussian(begin + 0.5 * h_ * (t + 1)));
-    }
-    for (int k = 0; k < k_nodes; ++k) {
-      double sum = 0;
-      for (int j = 0; j < k_nodes; ++j)
-        sum += value[static_cast<std::size_t>(j)] * std::cos(std::numbers::pi * k * (j + 0.5) / k_nodes);
-      panel.p[static_cast<std::size_t>(k)] = sum * (k == 0 ? 1.0 : 2.0) / k_nodes;
-    }
-    // Integral of T_k: (T_{k+1}/(k+1) - T_{k-1}/(k-1)) / 2; dx = h/2 dt, and p carries the factor h already.
-    const auto coefficient = [&](int k) { return k < k_nodes ? panel.p[static_cast<std::size_t>(k)] : 0.0; };
-    panel.integral[0] = 0;
-    for (int k = 1; k <= k_nodes; ++k)
-      panel.integral[static_cast<std::size_t>(k)] =
-          0.5 * ((k == 1 ? 2 * coefficient(0) : coefficient(k - 1)) - coefficient(k + 1)) / (2 * k);
-    panel.integral[0] = -evaluate(panel.integral, -1.0);
-    panel.before = cdf_at(begin);  // panels_ is empty while the table is filled: this is the exact sum
-    panel.used = true;
-  }
-
-  std::vector<double> x_, w_, cumulative_;
-  Kernel kernel_;
-  double h_, log_h_;
-  double reach_ = 0;  ///< 2 T
-  Outcome outcome_;
-  double table_begin_ = 0;
-  std::vector<Panel> panels_;
-};
+constexpr std::size_t k_grid = (1 << 14) + 1;
+constexpr double k_grid_error = 0.04986778505017909;  // max |phi''| / 8 = phi(0) / 8
 
 class Kde final : public DensityEstimator, public HistogramFit {
  public:
-  enum class Evaluation { tabulated, exact };
+  enum class Evaluation { tabulated, exact, binned };
+  enum class Boundary { none, low, high, both };
 
   struct Params {
     Kernel kernel = Kernel::gaussian;
     BandwidthRule bandwidth = BandwidthRule::isj;
     Evaluation evaluation = Evaluation::tabulated;
-    double h = 1;
+    Boundary boundary = Boundary::none;
+    double h = 1, adaptive = 0;
+    std::vector<double> bounds = {};
     void declare(ParamBinder& p) {
       p.choice("kernel", kernel, {{"gaussian", Kernel::gaussian}, {"epanechnikov", Kernel::epanechnikov}},
                "Kernel K: normal density, or Epanechnikov's parabola on [-1, 1].");
@@ -268,8 +54,31 @@ class Kde final : public DensityEstimator, public HistogramFit {
                "least-squares "
                "cross-validation, or the given value.");
       p.real("h", h, Range::greater_than(0), "unit of the data", "Bandwidth for bandwidth=value.");
-      p.choice("evaluation", evaluation, {{"tabulated", Evaluation::tabulated}, {"exact", Evaluation::exact}},
-               "tabulated: Chebyshev panels, relative error below 1e-10; exact: sums over samples.");
+      p.choice("evaluation", evaluation,
+               {{"tabulated", Evaluation::tabulated},
+                {"exact", Evaluation::exact},
+                {"binned", Evaluation::binned}},
+               "tabulated: Chebyshev panels, relative error below 1e-10; exact: sums over samples; binned: "
+               "from a grid "
+               "of 16385 points, error bound in the outcome.");
+      p.real("adaptive", adaptive, Range::closed(0, 1), "1",
+             "Exponent a of local bandwidths h (p(x_i) / g)^(-a), g the geometric mean of p; 0 = one "
+             "bandwidth, 1/2 = "
+             "Abramson's square root law.");
+      p.choice("boundary", boundary,
+               {{"none", Boundary::none},
+                {"low", Boundary::low},
+                {"high", Boundary::high},
+                {"both", Boundary::both}},
+               "Ends of the support where the estimate is reflected.");
+      p.reals(
+          "bounds", bounds, Range::any(), "unit of the data",
+          "[low, high] of the support; empty = the samples' range, longer by range / n on reflected ends.");
+    }
+    void check() const {
+      if (!bounds.empty() && (bounds.size() != 2 || !(bounds[0] < bounds[1])))
+        throw ParamError("'bounds' must be two ascending numbers or empty, got " +
+                         std::to_string(bounds.size()) + " numbers; write [low, high]");
     }
   };
 
@@ -280,63 +89,106 @@ class Kde final : public DensityEstimator, public HistogramFit {
             .accepts_weights = true,
             .closed_form_cdf = true,
             .closed_form_quantile = false,
-            .affine_equivariant = params_.bandwidth != BandwidthRule::value,
-            .smooth = true};
+            .affine_equivariant = params_.bandwidth != BandwidthRule::value && params_.bounds.empty(),
+            .smooth = true,
+            .follows_any_data = params_.bandwidth != BandwidthRule::value};
   }
 
   std::unique_ptr<FittedDensity> fit(const Samples& samples, const FitContext& context) const override {
     check_samples(samples, traits());
-    std::vector<std::pair<double, double>> points;
-    double sum = 0, sum_of_squares = 0;
-    for (index_t i = 0; i < samples.n_samples(); ++i) {
-      const double w = samples.weights.empty() ? 1.0 : samples.weights[static_cast<std::size_t>(i)];
-      if (w == 0) continue;
-      points.emplace_back(samples.x(i, 0), w);
-      sum += w, sum_of_squares += w * w;
-    }
-    std::sort(points.begin(), points.end());
-    return fit_sorted(points, sum, sum * (sum / sum_of_squares),
-                      context);  // Kish's effective number of samples
+    if (params_.evaluation == Evaluation::binned) return fit_grid(samples, context);
+    return fit_sorted(weighted_points(samples), "", context);
   }
 
   const HistogramFit* histogram_fit() const override { return this; }
   index_t bins_wanted() const override { return 1 << 14; }
   std::unique_ptr<FittedDensity> fit_histogram(const FineHistogram& fine,
                                                const FitContext& context) const override {
-    std::vector<std::pair<double, double>> points;
-    double sum = 0;
-    for (std::size_t k = 0; k < fine.weight.size(); ++k)
-      if (fine.weight[k] > 0) {
-        points.emplace_back(fine.range.begin + (static_cast<double>(k) + 0.5) * fine.bin_width(),
-                            fine.weight[k]);
-        sum += fine.weight[k];
-      }
-    return fit_sorted(points, sum, fine.n_samples, context);
+    return fit_sorted(weighted_points(fine), "", context);
   }
 
   std::unique_ptr<FittedDensity> load(const StateReader& in) const override {
-    const std::vector<double> settings = in.get("settings");
-    std::vector<double> x = in.get("x"), w = in.get("w");
-    if (settings.size() != 3 || x.empty() || x.size() != w.size() || !(settings[0] > 0))
-      throw MethodError("density kde: the saved state is not complete; save the fitted density again");
-    return std::make_unique<KdeDensity>(
-        std::move(x), std::move(w), settings[1] == 0 ? Kernel::gaussian : Kernel::epanechnikov, settings[0],
-        settings[2] != 0, Outcome{Termination::converged, in.get_text("sentence"), 0});
+    if (in.has("bounds")) return std::make_unique<ReflectedDensity>(in);
+    if (in.has("class_weight")) return std::make_unique<AdaptiveKde>(in);
+    return std::make_unique<KdeDensity>(in);
   }
 
  private:
-  std::unique_ptr<FittedDensity> fit_sorted(const std::vector<std::pair<double, double>>& points, double sum,
-                                            double n, const FitContext& context) const {
-    std::vector<double> x, w;
-    for (const auto& [value, weight] : points) x.push_back(value), w.push_back(weight / sum);
+  std::unique_ptr<FittedDensity> fit_grid(const Samples& samples, const FitContext& context) const {
+    double low = samples.x(0, 0), high = low, sum = 0, sum_of_squares = 0;
+    for (index_t i = 0; i < samples.n_samples(); ++i) {
+      const double x = samples.x(i, 0);
+      if (!samples.weights.empty()) {
+        const double w = samples.weights[static_cast<std::size_t>(i)];
+        sum += w, sum_of_squares += w * w;
+        if (w == 0) continue;
+      }
+      low = std::min(low, x), high = std::max(high, x);
+    }
+    const double n = static_cast<double>(samples.n_samples());
+    WeightedPoints points{{low, high}, {1, 1}, 2, samples.weights.empty() ? n : sum * (sum / sum_of_squares)};
+    if (!samples.weights.empty() && !(samples.weights[0] > 0)) {  // low and high began with a row of weight 0
+      points = weighted_points(samples);
+      low = points.x.front(), high = points.x.back();
+    }
+    check_spread(points, "density kde");
+    const double step = (high - low) / static_cast<double>(k_grid - 1);
+    std::vector<double> cell(k_grid + 1);  // one more, so that the last sample needs no test
+    const double inverse = 1 / step;
+    for (index_t i = 0; i < samples.n_samples(); ++i) {
+      const double w = samples.weights.empty() ? 1.0 : samples.weights[static_cast<std::size_t>(i)];
+      if (w == 0) continue;
+      const double at = std::clamp((samples.x(i, 0) - low) * inverse, 0.0, static_cast<double>(k_grid - 1));
+      const std::size_t k = static_cast<std::size_t>(at);
+      const double part = at - static_cast<double>(k);
+      cell[k] += w * (1 - part);
+      cell[k + 1] += w * part;
+    }
+    points.x.clear(), points.weight.clear();
+    points.weight_sum = samples.weights.empty() ? n : sum;
+    for (std::size_t k = 0; k < k_grid; ++k)
+      if (cell[k] > 0)
+        points.x.push_back(low + static_cast<double>(k) * step), points.weight.push_back(cell[k]);
+    return fit_sorted(points, param_text(step), context);
+  }
+
+  /// @param grid_step text of the step when the points are a grid, else empty
+  std::unique_ptr<FittedDensity> fit_sorted(const WeightedPoints& points, const std::string& grid_step,
+                                            const FitContext& context) const {
+    std::vector<double> w;
+    w.reserve(points.size());
+    for (const double weight : points.weight) w.push_back(weight / points.weight_sum);
     Bandwidth found{params_.h, "bandwidth given"};
     if (params_.bandwidth != BandwidthRule::value) {
-      found = select_bandwidth(params_.bandwidth, x, w, n, context.budget.stop);
+      check_spread(points, "density kde");
+      found = select_bandwidth(params_.bandwidth, points.x, w, points.n_effective, context.budget.stop);
       if (params_.kernel == Kernel::epanechnikov) found.h *= k_epanechnikov_factor;
     }
     Outcome outcome{Termination::converged, "h = " + param_text(found.h) + ", " + found.sentence, 0};
-    return std::make_unique<KdeDensity>(std::move(x), std::move(w), params_.kernel, found.h,
-                                        params_.evaluation == Evaluation::tabulated, std::move(outcome));
+    if (!grid_step.empty())
+      outcome.sentence += ", on a grid of step " + grid_step + ": density within " +
+                          param_text(k_grid_error * std::pow(std::stod(grid_step) / found.h, 2) / found.h);
+    const bool tabulate = params_.evaluation != Evaluation::exact;
+    std::unique_ptr<FittedDensity> density;
+    if (params_.adaptive > 0)
+      density = std::make_unique<AdaptiveKde>(points.x, w, params_.kernel, found.h, params_.adaptive,
+                                              tabulate, outcome);
+    else
+      density =
+          std::make_unique<KdeDensity>(points.x, std::move(w), params_.kernel, found.h, tabulate, outcome);
+    if (params_.boundary == Boundary::none) return density;
+
+    const double range = points.x.back() - points.x.front(), beyond = range / points.n_effective;
+    RealInterval bounds{points.x.front() - beyond, points.x.back() + beyond};
+    if (!params_.bounds.empty()) bounds = {params_.bounds[0], params_.bounds[1]};
+    const bool low = params_.boundary != Boundary::high, high = params_.boundary != Boundary::low;
+    if (!low) bounds.begin = -std::numeric_limits<double>::infinity();
+    if (!high) bounds.end = std::numeric_limits<double>::infinity();
+    if (!(points.x.front() >= bounds.begin && points.x.back() <= bounds.end))
+      throw MethodError("density kde: the samples from " + param_text(points.x.front()) + " to " +
+                        param_text(points.x.back()) + " leave the bounds " + param_text(bounds.begin) +
+                        " to " + param_text(bounds.end) + "; widen bounds");
+    return std::make_unique<ReflectedDensity>(std::move(density), bounds, found.h);
   }
 
   Params params_;
@@ -346,11 +198,13 @@ class Kde final : public DensityEstimator, public HistogramFit {
 
 BOREL_PLUGIN(registry) {
   registry.add<DensityEstimator, Kde>(
-      "kde", {.summary = "Kernel density estimate with five bandwidth rules",
-              .formula = "p(x) = sum_i w_i K((x - x_i) / h) / h",
-              .source = "Silverman (1986) eq. 3.31; Sheather, Jones (1991) JRSS-B 53; Botev, Grotowski, "
-                        "Kroese (2010) Ann. Stat. 38(5)",
-              .complexity = "fit O(n log n + range/h * window); evaluation O(1) tabulated, O(window) exact",
-              .notes = "bandwidths hold for the Gaussian kernel and are converted by canonical kernels for "
-                       "Epanechnikov"});
+      "kde",
+      {.summary = "Kernel density estimate: five bandwidth rules, local bandwidths, reflecting ends",
+       .formula = "p(x) = sum_i w_i K((x - x_i) / h) / h",
+       .source = "Silverman (1986) eq. 3.31; Sheather, Jones (1991) JRSS-B 53; Botev, Grotowski, "
+                 "Kroese (2010) Ann. Stat. 38(5); Abramson (1982) Ann. Stat. 10(4)",
+       .complexity =
+           "fit O(n log n + range/h), binned O(n); evaluation O(1) tabulated or binned, O(window) exact",
+       .notes = "bandwidths hold for the Gaussian kernel and are converted by canonical kernels for "
+                "Epanechnikov"});
 }
