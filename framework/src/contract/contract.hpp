@@ -48,7 +48,9 @@ std::span<const Rule> general_rules();    ///< every family
 std::span<const Rule> attention_rules();  ///< attention_rules.cpp, and so on
 std::span<const Rule> position_rules();
 std::span<const Rule> density_rules();
-std::span<const Rule> optimizer_rules();
+std::span<const Rule> optimizer_rules();       ///< methods on the simplex
+std::span<const Rule> optimizer_flow_rules();  ///< methods on grids and particles
+std::span<const Rule> problem_rules();
 
 /// General rules, then those of the family; only the general ones for a family unknown here.
 std::vector<const Rule*> rules_for(std::string_view family);
