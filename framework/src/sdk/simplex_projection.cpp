@@ -60,7 +60,8 @@ double MaximumOfFinite(const double* x, index_t n) {
   return largest + fault;
 }
 
-/// Appends x[i] - shift where it exceeds bound to list, in order. @return how many, and their sum through `sum`.
+/// Appends x[i] - shift where it exceeds bound to list, in order; may write a vector beyond the end.
+/// @return how many; their sum is added to `sum`
 HWY_INLINE index_t AppendAbove(const double* x, index_t n, double shift, double bound, double* list,
                                double* sum) {
   const Doubles d;
@@ -73,15 +74,17 @@ HWY_INLINE index_t AppendAbove(const double* x, index_t n, double shift, double 
     for (index_t k = 0; k < 4; ++k) z[k] = hn::Sub(hn::LoadU(d, x + i + k * lanes), offset);
     const Vec top = hn::Max(hn::Max(z[0], z[1]), hn::Max(z[2], z[3]));
     if (hn::AllFalse(d, hn::Gt(top, limit))) continue;  // the usual case once the bound is good
-    for (const Vec& v : z) {
+    const Vec low = hn::Min(hn::Min(z[0], z[1]), hn::Min(z[2], z[3]));
+    if (hn::AllTrue(d, hn::Gt(low, limit))) {
+      for (index_t k = 0; k < 4; ++k) hn::StoreU(z[k], d, list + count + k * lanes);
+      total = hn::Add(total, hn::Add(hn::Add(z[0], z[1]), hn::Add(z[2], z[3])));
+      count += 4 * lanes;
+      continue;
+    }
+    for (const Vec& v : z) {  // no branch per vector: with a mixed input none of them can be foreseen
       const auto above = hn::Gt(v, limit);
       total = hn::Add(total, hn::IfThenElseZero(above, v));
-      if (hn::AllTrue(d, above)) {
-        hn::StoreU(v, d, list + count);
-        count += lanes;
-      } else {
-        count += static_cast<index_t>(hn::CompressBlendedStore(v, above, d, list + count));
-      }
+      count += static_cast<index_t>(hn::CompressStore(v, above, d, list + count));
     }
   }
   double rest = 0;
@@ -115,7 +118,7 @@ index_t KeepBetween(double* list, index_t n, double low, double high, double* ab
 /// @param list [n + 16], overwritten
 double Threshold(const double* x, index_t n, double maximum, double* list) {
   double bound = -1, sum = 0;
-  index_t count = 0, weeded = k_block;  // weeded: length after which the list is weeded out again
+  index_t count = 0, weeded = k_block / 2;  // the list is weeded out again when it is twice as long as then
   const auto weed = [&] {
     double all = 0;
     count = AppendAbove(list, count, 0, bound, list, &all);  // in place: it writes behind what it reads
@@ -128,8 +131,12 @@ double Threshold(const double* x, index_t n, double maximum, double* list) {
     // threshold of any subset is one).
     if (count > 0) bound = std::max(bound, (sum - 1) / static_cast<double>(count));
     if (count >= 2 * weeded) {
-      weed();
-      weeded = std::max(count, k_block);
+      index_t before = 0;
+      do {
+        before = count;
+        weed();
+      } while (4 * count < 3 * before);
+      weeded = std::max(count, k_block / 2);
     }
   }
   // Michelot passes while they pay, then pivots. Entries above `high` are in the support for certain.

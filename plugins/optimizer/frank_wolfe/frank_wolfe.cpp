@@ -17,6 +17,7 @@
 #include <cmath>
 #include <limits>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/draft/simplex_run.hpp"
 #include "borel/error.hpp"
 #include "borel/plugin.hpp"
@@ -56,24 +57,25 @@ struct Extremes {
   double p_dot_g = 0;
 };
 
+/// No branch on p > 0: which coordinates are used cannot be foreseen, while new extremes are rare.
 Extremes find_extremes(const std::vector<double>& p, const std::vector<double>& g) {
+  constexpr double k_infinity = std::numeric_limits<double>::infinity();
   Extremes found;
-  double lowest = std::numeric_limits<double>::infinity(), lowest_used = lowest, highest = -lowest;
+  found.p_dot_g = borel::dense::dot(p, g);
+  double lowest = k_infinity, lowest_used = k_infinity, highest = -k_infinity;
   for (std::size_t i = 0; i < p.size(); ++i) {
+    const double if_used_low = p[i] > 0 ? g[i] : k_infinity, if_used_high = p[i] > 0 ? g[i] : -k_infinity;
     if (g[i] < lowest) {
       lowest = g[i];
       found.lowest = static_cast<index_t>(i);
     }
-    if (p[i] > 0) {
-      found.p_dot_g += p[i] * g[i];
-      if (g[i] < lowest_used) {
-        lowest_used = g[i];
-        found.lowest_used = static_cast<index_t>(i);
-      }
-      if (g[i] > highest) {
-        highest = g[i];
-        found.highest_used = static_cast<index_t>(i);
-      }
+    if (if_used_low < lowest_used) {
+      lowest_used = if_used_low;
+      found.lowest_used = static_cast<index_t>(i);
+    }
+    if (if_used_high > highest) {
+      highest = if_used_high;
+      found.highest_used = static_cast<index_t>(i);
     }
   }
   return found;
@@ -213,7 +215,8 @@ class FrankWolfe final : public borel::Optimizer {
         const std::span<const double> q_a = columns.get(d.a, d.s);
         curvature += form.diagonal(d.a) - 2 * q_s[a];
         t = step_size(d, k, curvature);
-        for (std::size_t i = 0; i < n; ++i) g[i] += t * (q_s[i] - q_a[i]);
+        borel::dense::add_scaled(t, q_s, g);
+        borel::dense::add_scaled(-t, q_a, g);
       } else {
         // d = +-(e_s - p): Q d = +-(Q e_s - (g - b))
         double p_q_p = found.p_dot_g;
