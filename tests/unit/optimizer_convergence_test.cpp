@@ -81,9 +81,11 @@ TEST(OptimizerConvergence, MeasuresGapAndWork) {
   EXPECT_LE(metrics["oracle_calls"], 20);  // a quadratic: columns instead of gradients
   ASSERT_FALSE(result.curves.empty());
   EXPECT_GT(result.curves[0].y.front(), result.curves[0].y.back());
-  for (const auto& [name, value] : metrics)
+  for (const auto& metric : metrics) {
+    const std::string& name = metric.first;  // Clang 14 captures no structured bindings
     EXPECT_TRUE(std::ranges::any_of(protocol.metrics(), [&](const auto& info) { return info.name == name; }))
         << name;
+  }
 }
 
 TEST(OptimizerConvergence, RepeatsBitByBitAndVariesTheStart) {
