@@ -87,6 +87,19 @@ TEST(SimplexProjection, StandsSortedEqualAndHugeInputs) {
   EXPECT_THAT(huge, testing::ElementsAre(0.75, 0.25, 0, 0));
 }
 
+TEST(SimplexProjection, ThresholdIsRightToTheLastDigits) {
+  constexpr std::size_t n = 200000;
+  for (const int kind : {0, 1, 2}) {
+    std::vector<double> x(n);
+    Rng rng{Seed{9}};
+    for (double& v : x)
+      v = kind == 0 ? 0.1 * rng.normal() : kind == 1 ? rng.uniform() : (1 + 0.3 * rng.normal()) / n + 1;
+    const double expected = borel::reference::projection_threshold(x);
+    const double tau = borel::project_onto_simplex(x);
+    EXPECT_LE(std::abs(tau - expected), 1e-15 * std::abs(expected)) << "kind " << kind;
+  }
+}
+
 TEST(SimplexProjection, IsIdempotent) {
   std::vector<double> x{0.2, -0.4, 1.7, 0.9};
   borel::project_onto_simplex(x);

@@ -187,7 +187,7 @@ INSTANTIATE_TEST_SUITE_P(
              [] { return borel::max_entropy_problem({"f"}, normals(18, 1), normals(2, 2), 3); }},
         Case{"cross_entropy", "co", [] { return borel::cross_entropy_problem({"f"}, positives(9, 1)); }},
         Case{"mixture", "ce", [] { return borel::mixture_problem({"f"}, positives(60, 1), 6); }},
-        Case{"d_optimal", "", [] { return borel::d_optimal_problem({"f"}, normals(36, 1), 3); }},
+        Case{"d_optimal", "c", [] { return borel::d_optimal_problem({"f"}, normals(36, 1), 3); }},
         Case{"transport", "c",
              [] {
                return borel::transport_problem({"f"}, normals(6, 1), {0.5, 0.5}, {0.2, 0.3, 0.5}, 0.4);

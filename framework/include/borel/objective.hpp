@@ -61,12 +61,25 @@ class QuadraticForm {
   virtual double constant() const = 0;
 };
 
-/// Ability: F(p) = -sum_i w_i log (L p)_i with L >= 0 [n_rows, n] (mixture proportions, NPMLE, D-optimal has its own).
+/// A matrix by columns: column j has value[k] in row[k] for k in [begin[j], begin[j + 1]), rows ascending.
+struct SparseColumns {
+  std::span<const index_t> begin, row;
+  std::span<const double> value;
+};
+
+/// Ability: F(p) = -sum_i w_i log (L p)_i with L >= 0 [n_rows, n] (mixture proportions, NPMLE; D-optimal design is
+/// another thing). mixture_objective.hpp makes such objectives.
 class MixtureLikelihood {
  public:
   virtual ~MixtureLikelihood() = default;
-  virtual TensorView<const double, 2> likelihood() const = 0;  ///< L
-  virtual std::span<const double> row_weight() const = 0;      ///< w, sums to 1
+  virtual index_t n_rows() const = 0;
+  virtual TensorView<const double, 2> likelihood() const = 0;       ///< L; empty when sparse() has it
+  virtual const SparseColumns* sparse() const { return nullptr; }   ///< null when L is dense
+  virtual std::span<const double> row_weight() const = 0;           ///< w, sums to 1
+  virtual void column(index_t j, std::span<double> out) const = 0;  ///< out [n_rows] = L e_j
+  virtual void multiply(std::span<const double> p, std::span<double> out) const = 0;  ///< out [n_rows] = L p
+  virtual void multiply_transposed(std::span<const double> r,
+                                   std::span<double> out) const = 0;  ///< out [n] = L'r
 };
 
 /// Ability: p is a transport plan [n_source, n_target], row-major, with fixed marginals (they narrow the domain),
@@ -101,10 +114,23 @@ class BOREL_EXPORT SimplexObjective : public Objective {
   void curvature_product(std::span<const double> p, std::span<const double> v, std::span<double> out) const;
 
   virtual bool has_curvature() const { return false; }
+  /// Lower triangle of the Hessian at p on `coordinates`, ascending; out [k, k]. Counts as one curvature product. False when
+  /// the problem knows no faster way than one product per coordinate.
+  bool hessian(std::span<const double> p, std::span<const index_t> coordinates,
+               TensorView<double, 2> out) const {
+    const bool known = do_hessian(p, coordinates, out);
+    if (known) count(Oracle::curvature);
+    return known;
+  }
   /// Lipschitz constant of the gradient in the 2-norm, when known.
   virtual std::optional<double> smoothness() const { return std::nullopt; }
   /// Smoothness relative to the entropy: F - L * sum p log p is concave; the step size of mirror descent is 1 / L.
   virtual std::optional<double> relative_smoothness() const { return std::nullopt; }
+  /// k such that F(c p) = F(p) - k log c for c > 0, when moreover F falls in every coordinate: then
+  /// p_i <- p_i (-grad_i) / k is the multiplicative (EM) update, which keeps the sum 1. Mixture likelihoods have k = 1,
+  /// D-optimal designs k = the number of features.
+  virtual std::optional<double> log_homogeneity() const { return std::nullopt; }
+
   /// argmin of F(p + t d) over t in [0, t_max], when there is a closed form; counts as one value call then.
   std::optional<double> exact_step(std::span<const double> p, std::span<const double> d, double t_max) const {
     const std::optional<double> step = do_exact_step(p, d, t_max);
@@ -122,6 +148,10 @@ class BOREL_EXPORT SimplexObjective : public Objective {
   virtual double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const = 0;
   virtual void do_curvature_product(std::span<const double> p, std::span<const double> v,
                                     std::span<double> out) const;
+  virtual bool do_hessian(std::span<const double> /*p*/, std::span<const index_t> /*coordinates*/,
+                          TensorView<double, 2> /*out*/) const {
+    return false;
+  }
   virtual std::optional<double> do_exact_step(std::span<const double> /*p*/, std::span<const double> /*d*/,
                                               double /*t_max*/) const {
     return std::nullopt;
@@ -188,6 +218,9 @@ class BOREL_EXPORT GridObjective : public FreeEnergy {
   double value(std::span<const double> p) const;
   /// dF/dp at the cell centres, V + W * p + U'(p). @return F(p)
   double value_and_derivative(std::span<const double> p, std::span<double> derivative) const;
+  /// out = W * p at the cell centres, by direct summation; zero without interaction. Not counted: methods that make a
+  /// velocity of it call count_velocity().
+  void convolve_interaction(std::span<const double> p, std::span<double> out) const;
 };
 
 /// A free energy on N points. size() == N * n_dims().

@@ -50,7 +50,9 @@ std::span<const Rule> position_rules();
 std::span<const Rule> attention_pair_rules();  ///< pair_rules.cpp: every mechanism with every encoding
 std::span<const Rule> position_pair_rules();
 std::span<const Rule> density_rules();
-std::span<const Rule> optimizer_rules();
+std::span<const Rule> optimizer_rules();       ///< methods on the simplex
+std::span<const Rule> optimizer_flow_rules();  ///< methods on grids and particles
+std::span<const Rule> problem_rules();
 
 /// General rules, then those of the family; only the general ones for a family unknown here.
 std::vector<const Rule*> rules_for(std::string_view family);

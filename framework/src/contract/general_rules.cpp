@@ -98,7 +98,11 @@ std::vector<const Rule*> rules_for(std::string_view family) {
   if (family == "attention") take(attention_rules()), take(attention_pair_rules());
   if (family == "position") take(position_rules()), take(position_pair_rules());
   if (family == "density") take(density_rules());
-  if (family == "optimizer") take(optimizer_rules());
+  if (family == "optimizer") {
+    take(optimizer_rules());
+    take(optimizer_flow_rules());
+  }
+  if (family == "problem") take(problem_rules());
   return rules;
 }
 

@@ -12,7 +12,6 @@
 #include <tbb/task_arena.h>
 
 #include "borel/error.hpp"
-#include "contract/golden.hpp"
 #include "contract/optimizer_subject.hpp"
 
 namespace borel::contract {
@@ -22,6 +21,7 @@ constexpr double k_domain_tolerance = 1e-12;  // optimizer.hpp promises this
 /// Rounding when a value or gap is computed again, relative to the size of the numbers.
 constexpr double k_rounding = 1e-12;
 constexpr double k_gap_slack = 1e-6;
+constexpr double k_constraint_tolerance = 1e-8;
 constexpr index_t k_sizes[] = {1, 2, 3, 63, 65, 127};
 
 struct Run {
@@ -101,7 +101,8 @@ Verdict claims_convergence_only_with_a_certificate(const Subject& subject) {
   });
 }
 
-/// All three problems are smooth and strongly convex and n is small: every method must get well ahead.
+/// All these problems are strongly convex (or the like, for likelihoods and transport) and n is small: every method must
+/// get well ahead.
 Verdict gets_near_the_minimum_of_easy_problems(const Subject& subject) {
   constexpr double k_share_left = 1e-2;
   return for_each_variant(subject, [&](const OptimizerVariant& variant) -> std::string {
@@ -113,12 +114,20 @@ Verdict gets_near_the_minimum_of_easy_problems(const Subject& subject) {
     Rng(subject.seed.derive("easy")).fill_normal(x);
     problems.push_back(projection_problem({"projection"}, x));
     problems.push_back(linear_entropy_problem({"entropy"}, x, 1.0));
+    std::vector<double> target(n);
+    for (std::size_t i = 0; i < target.size(); ++i) target[i] = 0.05 + x[i] * x[i];
+    problems.push_back(cross_entropy_problem({"cross entropy"}, target));
+    problems.push_back(small_transport_problem(subject.seed));
     for (const SimplexProblem& f : problems) {
       if (!variant.method->refuses(*f).empty()) continue;
       tried = true;
       const std::vector<double> start = random_point(n, subject.seed);
-      const double first = frank_wolfe_gap(*f, start);
+      const double first = frank_wolfe_gap(*f, start);  // for transport an upper bound as well
       const Run done = run(*variant.method, *f, start, stop_after(3000, 1e-10), subject.seed);
+      if (const double missed = constraint_violation(*f, done.result.state);
+          !(missed <= k_constraint_tolerance))
+        return fmt::format("problem {}: the result misses constraints by {:.3g}, allowed is {:g}", f->name(),
+                           missed, k_constraint_tolerance);
       if (!(done.gap <= k_share_left * first))
         return fmt::format(
             "problem {}: after {} iterations the gap is {:.3g}, it was {:.3g} at the start, expected at "
@@ -324,6 +333,34 @@ Verdict refuses_bad_starts(const Subject& subject) {
   });
 }
 
+/// No simplex has 0 coordinates: there is no distribution over nothing.
+class OverNothing final : public SimplexObjective {
+ public:
+  index_t size() const override { return 0; }
+  std::string_view name() const override { return "over nothing"; }
+  bool has_curvature() const override { return true; }
+  std::optional<double> log_homogeneity() const override { return 1.0; }
+  std::optional<double> smoothness() const override { return 1.0; }
+  std::optional<double> relative_smoothness() const override { return 1.0; }
+
+ private:
+  double do_value(std::span<const double>) const override { return 0; }
+  double do_value_and_gradient(std::span<const double>, std::span<double>) const override { return 0; }
+};
+
+Verdict refuses_the_empty_simplex(const Subject& subject) {
+  return for_each_variant(subject, [&](const OptimizerVariant& variant) -> std::string {
+    OverNothing f;
+    try {
+      Trace trace;
+      variant.method->minimize(f, {}, stop_after(5), subject.seed, trace);
+      return "a simplex with 0 coordinates was accepted";
+    } catch (const MethodError&) {
+      return {};
+    }
+  });
+}
+
 Verdict survives_huge_condition_numbers(const Subject& subject) {
   return for_each_variant(subject, [&](const OptimizerVariant& variant) -> std::string {
     constexpr std::size_t n = 17;
@@ -360,36 +397,57 @@ Verdict refuses_domains_it_does_not_claim(const Subject& subject) {
   });
 }
 
-/// golden.csv: spec; A row-major; b; start; iterations; gap tolerance; error bound; p. Lists are separated by
-/// spaces; the problem is 1/2 |A p - b|^2.
+/// The spec and what golden.csv says about one run; see optimizer_subject.hpp.
 Verdict matches_golden_values(const Subject& subject) {
   const Golden golden = read_golden(subject.method);
   if (golden.place != Golden::Place::found || golden.lines.empty()) return no_golden_values(golden);
   for (const GoldenLine& line : golden.lines) {
-    const auto numbers = [&](std::size_t field) {
-      std::vector<double> list;
-      const char* at = line.text(field).c_str();
-      for (char* end = nullptr;; at = end) {
-        const double value = std::strtod(at, &end);
-        if (end == at) return list;
-        list.push_back(value);
-      }
-    };
-    const std::vector<double> expected = numbers(7), start = numbers(3);
+    const GoldenRun expected = golden_run(line);
     const auto method = subject.registry.make<Optimizer>(line.text(0));
-    const SimplexProblem f = least_squares_problem({"golden"}, numbers(1), numbers(2));
-    const StopRule stop = stop_after(static_cast<index_t>(line.real(4)), line.real(5));
-    const Run done = run(*method, *f, start, stop, subject.seed);
-    const double bound = line.real(6);
-    for (std::size_t i = 0; i < expected.size(); ++i)
-      if (!(std::abs(done.result.state[i] - expected[i]) <= bound))
-        return broken(fmt::format("line {}, {}: coordinate {} is {:.17g}, expected {:.17g} to {:g}",
-                                  line.number, line.text(0), i, done.result.state[i], expected[i], bound));
-    if (expected.size() != done.result.state.size())
-      return broken(fmt::format("line {}: {} golden coordinates, {} in the result", line.number,
-                                expected.size(), done.result.state.size()));
+    Trace trace;
+    const OptimizerResult done =
+        method->minimize(*expected.objective, expected.start, expected.stop, subject.seed, trace);
+    if (expected.state.size() != done.state.size())
+      return broken(fmt::format("line {}: {} golden numbers, {} in the result", line.number,
+                                expected.state.size(), done.state.size()));
+    for (std::size_t i = 0; i < done.state.size(); ++i)
+      if (!(std::abs(done.state[i] - expected.state[i]) <= expected.bound))
+        return broken(fmt::format("line {}, {}: number {} is {:.17g}, expected {:.17g} to {:g} ({})",
+                                  line.number, line.text(0), i, done.state[i], expected.state[i],
+                                  expected.bound, done.outcome.sentence));
   }
   return kept();
+}
+
+/// Columns that repeat, columns of zeros: whole faces are optimal, and Hessians are singular on them.
+Verdict survives_degenerate_faces(const Subject& subject) {
+  return for_each_variant(subject, [&](const OptimizerVariant& variant) -> std::string {
+    constexpr std::size_t rows = 4, n = 24;
+    std::vector<double> a(rows * n, 0.0), b(rows), likelihood(rows * n);
+    Rng rng(subject.seed.derive("degenerate"));
+    for (std::size_t r = 0; r < rows; ++r) {
+      b[r] = rng.normal();
+      for (std::size_t i = 0; i < n / 3; ++i) {
+        a[r * n + 2 * i] = a[r * n + 2 * i + 1] = rng.normal();  // pairs, then zeros
+        for (std::size_t copy = 0; copy < 3; ++copy)
+          likelihood[r * n + 3 * i + copy] = -std::log(rng.uniform_open());
+      }
+      for (std::size_t i = 0; i < n; ++i) likelihood[r * n + i] = likelihood[r * n + i / 3 * 3];
+    }
+    std::vector<SimplexProblem> problems;
+    problems.push_back(least_squares_problem({"repeated columns"}, a, b));
+    problems.push_back(mixture_problem({"repeated components"}, likelihood, static_cast<index_t>(n)));
+    for (const SimplexProblem& f : problems) {
+      if (!variant.method->refuses(*f).empty()) continue;
+      const std::vector<double> start = uniform_point(static_cast<index_t>(n));
+      const double first = f->value(start);
+      const Run done = run(*variant.method, *f, start, stop_after(400, 1e-9), subject.seed);
+      if (!(done.gap >= 0) || !(done.value <= first + k_rounding * (1 + std::abs(first))))
+        return fmt::format("problem {}: F = {:.9g} (it was {:.9g} at the start), gap {:.3g}: {}", f->name(),
+                           done.value, first, done.gap, done.result.outcome.sentence);
+    }
+    return {};
+  });
 }
 
 constexpr Rule k_rules[] = {
@@ -417,8 +475,11 @@ constexpr Rule k_rules[] = {
      names_faults_of_the_objective},
     {"EndsWhenAskedTo", "a stop token ends the run, with a result", ends_when_asked_to},
     {"RefusesBadStarts", "starts of wrong size or outside the simplex are refused", refuses_bad_starts},
+    {"RefusesTheEmptySimplex", "a problem with 0 coordinates is refused", refuses_the_empty_simplex},
     {"SurvivesHugeConditionNumbers", "condition 1e16: in the domain, finite, not worse than the start",
      survives_huge_condition_numbers},
+    {"SurvivesDegenerateFaces", "repeated and empty columns: in the domain, finite, not worse than the start",
+     survives_degenerate_faces},
     {"RefusesDomainsItDoesNotClaim", "constraints that a method would ignore are refused",
      refuses_domains_it_does_not_claim},
 };

@@ -7,6 +7,8 @@
 
 #include "borel/optimizer.hpp"
 #include "contract/contract.hpp"
+#include "contract/golden.hpp"
+#include "protocols/free_energy_problems.hpp"
 #include "protocols/simplex_problems.hpp"
 
 namespace borel::contract {
@@ -17,15 +19,41 @@ struct OptimizerVariant {
   std::unique_ptr<Optimizer> method;
 };
 
-/// Every combination of the choice parameters (at most 64), the other parameters as in the subject. Only
-/// those that work on the simplex; empty for flows on grids and particles.
+/// Every combination of the choice parameters (at most 64) that the method's own rules allow, the other parameters as in
+/// the subject. Only those that work on the simplex, or only those that work on grids or particles.
 std::vector<OptimizerVariant> simplex_variants(const Subject& subject);
+std::vector<OptimizerVariant> flow_variants(const Subject& subject);
 
 // Problems for rules, from a seed. n coordinates.
 SimplexProblem well_conditioned_least_squares(index_t n, Seed seed);  ///< [2 n + 10, n], condition about 30
 SimplexProblem linear_cost(std::vector<double> c);                    ///< as a quadratic with Q = 0
 /// A least-squares, a projection, an entropic and two likelihood problems.
 std::vector<SimplexProblem> assorted_problems(index_t n, Seed seed);
+
+/// Entropic transport between 3 and 4 points.
+SimplexProblem small_transport_problem(Seed seed);
+
+/// A line of golden.csv of an optimizer:
+///   spec; objective; fields; start; iterations; gap tolerance or time horizon; error bound; state
+/// Lists of numbers are separated by spaces. `fields` are arrays and attributes of the dataset that makes the objective
+/// (datasets/README.md), separated by '|': `a[2,3]=1 2 3 4 5 6|epsilon=0.1|potential=quadratic|domain=grid`.
+struct GoldenRun {
+  std::unique_ptr<Objective> objective;
+  std::vector<double> start, state;
+  StopRule stop;
+  double bound = 0;
+};
+GoldenRun golden_run(const GoldenLine& line);
+
+/// The Ornstein-Uhlenbeck flow from N(2, 0.5^2), on 96 cells of [-6, 6] and on 120 particles.
+std::unique_ptr<GridObjective> ornstein_uhlenbeck_cells();
+std::unique_ptr<ParticleObjective> ornstein_uhlenbeck_particles();
+/// On grids and particles: drift, diffusion, interaction, porous medium, two dimensions.
+std::vector<std::unique_ptr<FreeEnergy>> assorted_flows();
+
+/// The worst coordinate of a gradient at p, compared with central differences along e_i - e_0 (which stay in the
+/// simplex); "" when all agree. @pre p inside
+std::string gradient_fault(const SimplexObjective& f, std::span<const double> p);
 
 std::vector<double> uniform_point(index_t n);
 std::vector<double> random_point(index_t n, Seed seed);

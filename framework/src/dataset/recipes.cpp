@@ -16,6 +16,8 @@ const std::vector<Recipe>& recipes() {
     add_mixture_recipes(list);
     add_qk_recipes(list);
     add_problem_recipes(list);
+    add_simplex_recipes(list);
+    add_flow_recipes(list);
     add_package_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;

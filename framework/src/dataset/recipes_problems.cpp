@@ -5,31 +5,17 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <optional>
 
 #include "borel/rng.hpp"
 #include "dataset/certified_optimum.hpp"
+#include "dataset/problem_parts.hpp"
 #include "dataset/published_values.hpp"
 #include "dataset/recipe_lists.hpp"
 #include "dataset/rounded.hpp"
 
 namespace borel {
 namespace {
-
-constexpr const char* k_generated = "generated here (no copyright)";
-
-void put_problem(DatasetWriter& writer, const char* objective, const char* formula) {
-  writer.attribute("", "objective", std::string(objective));
-  writer.attribute("", "domain", std::string("simplex"));
-  writer.attribute("", "formula", std::string(formula));
-}
-
-void put_optimum(DatasetWriter& writer, CertifiedPoint point, double value, const char* certificate) {
-  writer.attribute("", "optimum", value);
-  writer.attribute("", "optimum_gap", point.gap);
-  writer.attribute("", "certificate", std::string(certificate));
-  const auto n = static_cast<std::int64_t>(point.p.size());
-  writer.array("truth/p", std::move(point.p), {n});
-}
 
 // Gaussian design, a sparse target mixture plus noise: the optimum lies on a face of some hundred vertices.
 void simplex_least_squares(DatasetWriter& writer) {
@@ -78,10 +64,9 @@ void simplex_least_squares(DatasetWriter& writer) {
 }
 
 // argmin 1/2 |p - x|^2: p = max(x - tau, 0), tau from the sorted values (Held, Wolfe, Crowder 1974).
-void sparsemax(DatasetWriter& writer) {
-  constexpr std::size_t n = 1000;
+void projection(DatasetWriter& writer, std::size_t n, Seed seed) {
   std::vector<double> x(n);
-  Rng(Seed{1602}).fill_normal(x);
+  Rng(seed).fill_normal(x);
   for (double& value : x) value = rounded_draw(0.1 * value);
   std::vector<double> sorted = x;
   std::sort(sorted.begin(), sorted.end(), std::greater<>());
@@ -104,9 +89,11 @@ void sparsemax(DatasetWriter& writer) {
     return g;
   });
   put_problem(writer, "projection", "F(p) = 1/2 |p - x|^2");
-  writer.array("x", x, {n});
+  writer.array("x", std::move(x), {static_cast<std::int64_t>(n)});
   put_optimum(writer, std::move(point), static_cast<double>(value), "closed form: sparsemax");
 }
+void sparsemax(DatasetWriter& writer) { projection(writer, 1000, Seed{1602}); }
+void large_projection(DatasetWriter& writer) { projection(writer, 1000000, Seed{1603}); }
 
 void linear_entropy(DatasetWriter& writer) {
   constexpr std::size_t n = 1000;
@@ -133,17 +120,15 @@ void linear_entropy(DatasetWriter& writer) {
               "closed form: p = softmax(-c / epsilon), F* = -epsilon log sum exp(-c / epsilon)");
 }
 
-// Mixture proportions of N(grid_j, 1) for the galaxy velocities (Kiefer-Wolfowitz NPMLE on a grid).
-void npmle_galaxies(DatasetWriter& writer) {
-  constexpr std::size_t n = 1000;
-  constexpr double sd = 1;
-  const CsvTable table = published_table("galaxies");
-  const std::size_t m = table.values.size();
-  std::vector<double> x = table.values;
-  for (double& value : x) value /= 1000;
+// Mixture proportions of N(grid_j, sd^2) on n equal steps from the least to the largest observation (Kiefer-Wolfowitz NPMLE
+// on a grid).
+void npmle(DatasetWriter& writer, const char* formula, const std::vector<double>& x, double sd, std::size_t n,
+           std::optional<double> published) {
+  const std::size_t m = x.size();
   const auto [low, high] = std::minmax_element(x.begin(), x.end());
   std::vector<double> grid(n), likelihood;
-  for (std::size_t j = 0; j < n; ++j) grid[j] = *low + (*high - *low) * static_cast<double>(j) / (n - 1.0);
+  for (std::size_t j = 0; j < n; ++j)
+    grid[j] = *low + (*high - *low) * static_cast<double>(j) / (static_cast<double>(n) - 1.0);
   for (double value : x)
     for (double atom : grid) {
       const double z = (value - atom) / sd;
@@ -151,17 +136,39 @@ void npmle_galaxies(DatasetWriter& writer) {
       likelihood.push_back(static_cast<double>(std::exp(-0.5L * z * z) /
                                                (sd * std::sqrt(2 * std::numbers::pi_v<long double>))));
     }
-  CertifiedPoint point = certified_mixture(likelihood, static_cast<std::int64_t>(m), n);
-  long double value = 0;
-  for (std::size_t i = 0; i < m; ++i) {
-    long double fit = 0;
-    for (std::size_t j = 0; j < n; ++j) fit += static_cast<long double>(likelihood[i * n + j]) * point.p[j];
-    value -= std::log(fit) / static_cast<long double>(m);
+  put_problem(writer, "mixture", formula);
+  if (published) {
+    writer.attribute("", "optimum", *published);
+    writer.attribute("", "optimum_gap", 1e-11);
+    writer.attribute("", "certificate", std::string("interior point in numpy, duality gap 2e-11; 12 digits"));
+  } else {
+    CertifiedPoint point =
+        certified_mixture(likelihood, static_cast<std::int64_t>(m), static_cast<std::int64_t>(n));
+    long double value = 0;
+    for (std::size_t i = 0; i < m; ++i) {
+      long double fit = 0;
+      for (std::size_t j = 0; j < n; ++j) fit += static_cast<long double>(likelihood[i * n + j]) * point.p[j];
+      value -= std::log(fit) / static_cast<long double>(m);
+    }
+    put_optimum(writer, std::move(point), static_cast<double>(value), "interior point, long double");
   }
-  put_problem(writer, "mixture", "F(p) = -1/m sum_i log (L p)_i, L_ij = N(x_i; grid_j, 1)");
-  writer.array("likelihood", std::move(likelihood), {static_cast<std::int64_t>(m), n});
-  writer.array("grid", std::move(grid), {n});
-  put_optimum(writer, std::move(point), static_cast<double>(value), "interior point, long double");
+  writer.array("likelihood", std::move(likelihood),
+               {static_cast<std::int64_t>(m), static_cast<std::int64_t>(n)});
+  writer.array("grid", std::move(grid), {static_cast<std::int64_t>(n)});
+}
+void npmle_galaxies(DatasetWriter& writer) {
+  std::vector<double> x = published_table("galaxies").values;
+  for (double& value : x) value /= 1000;
+  npmle(writer, "F(p) = -1/m sum_i log (L p)_i, L_ij = N(x_i; grid_j, 1)", x, 1, 1000, std::nullopt);
+}
+void npmle_acidity(DatasetWriter& writer) {
+  npmle(writer, "F(p) = -1/m sum_i log (L p)_i, L_ij = N(x_i; grid_j, 0.25^2)",
+        published_table("acidity").values, 0.25, 300, std::nullopt);
+}
+// The problem of density-optimizer benchmarks elsewhere: values by three programs agree to 12 digits.
+void npmle_draws(DatasetWriter& writer) {
+  npmle(writer, "F(p) = -1/m sum_i log (L p)_i, L_ij = N(x_i; grid_j, 1)",
+        published_table("npmle_draws").values, 1, 1000, 1.942377989970);
 }
 
 // Legendre polynomials P_0 .. P_degree at t.
@@ -171,14 +178,31 @@ std::vector<long double> legendre(long double t, int degree) {
   return p;
 }
 
+// Zeros of (1 - t^2) P_degree'(t): Newton from the Chebyshev points, with P' = n (t P_n - P_(n-1)) / (t^2 - 1) and
+// Legendre's equation for P''.
+std::vector<double> gauss_lobatto(int degree) {
+  std::vector<double> points{-1};
+  for (int k = degree - 1; k >= 1; --k) {
+    long double t = std::cos(std::numbers::pi_v<long double> * k / degree);
+    for (int round = 0; round < 50; ++round) {
+      const std::vector<long double> p = legendre(t, degree);
+      const long double slope =
+          degree * (t * p[static_cast<std::size_t>(degree)] - p[static_cast<std::size_t>(degree) - 1]) /
+          (t * t - 1);
+      const long double bend =
+          (2 * t * slope - degree * (degree + 1) * p[static_cast<std::size_t>(degree)]) / (1 - t * t);
+      t -= slope / bend;
+    }
+    points.push_back(std::abs(t) < 1e-18L ? 0 : static_cast<double>(t));
+  }
+  points.push_back(1);
+  return points;
+}
+
 // Weights 1 / (d + 1) on the zeros of (1 - t^2) P_d'(t) are optimal for degree d (Guest 1958, Hoel 1958).
-void d_optimal_5(DatasetWriter& writer) {
-  constexpr int degree = 5;
-  constexpr std::size_t d = degree + 1, n_grid = 1001;
-  // Positive interior Gauss-Lobatto points of P_5: t^2 = 1/3 -+ 2 sqrt(7) / 21.
-  const double inner = std::sqrt(1. / 3 - 2 * std::sqrt(7.) / 21),
-               outer = std::sqrt(1. / 3 + 2 * std::sqrt(7.) / 21);
-  const std::vector<double> support{-1, -outer, -inner, inner, outer, 1};
+void d_optimal(DatasetWriter& writer, int degree) {
+  const std::size_t d = static_cast<std::size_t>(degree) + 1, n_grid = 1001;
+  const std::vector<double> support = gauss_lobatto(degree);
   std::vector<double> t;
   for (std::size_t i = 0; i < n_grid; ++i) t.push_back(-1 + 2 * static_cast<double>(i) / (n_grid - 1.0));
   for (double point : support)
@@ -189,7 +213,8 @@ void d_optimal_5(DatasetWriter& writer) {
   CertifiedPoint point;
   for (double at : t) {
     for (long double value : legendre(at, degree)) features.push_back(static_cast<double>(value));
-    point.p.push_back(std::binary_search(support.begin(), support.end(), at) ? 1.0 / d : 0.0);
+    point.p.push_back(std::binary_search(support.begin(), support.end(), at) ? 1.0 / static_cast<double>(d)
+                                                                             : 0.0);
   }
   long double log_det = 0;
   // grad_j = -f_j' M^-1 f_j with M = sum p f f'.
@@ -228,6 +253,10 @@ void d_optimal_5(DatasetWriter& writer) {
   put_optimum(writer, std::move(point), static_cast<double>(-log_det),
               "closed form: equal weights on the Gauss-Lobatto points (Guest 1958)");
 }
+
+void d_optimal_3(DatasetWriter& writer) { d_optimal(writer, 3); }
+void d_optimal_5(DatasetWriter& writer) { d_optimal(writer, 5); }
+void d_optimal_9(DatasetWriter& writer) { d_optimal(writer, 9); }
 
 void markowitz(DatasetWriter& writer) {
   constexpr double risk_tolerance = 5;
@@ -292,6 +321,17 @@ void add_problem_recipes(std::vector<Recipe>& list) {
   add("problem_npmle_galaxies", "Mixture proportions for the galaxy velocities, 1000 atoms",
       "Postman, Huchra, Geller (1986); problem as in Koenker and Mizera (2014), JASA 109, 674", 0,
       npmle_galaxies, "published numbers (facts, no copyright)");
+  add("problem_npmle_acidity", "Mixture proportions for the acidity of 155 lakes, 300 atoms",
+      "Crawford (1994), JASA 89, 171; problem as in Koenker and Mizera (2014), JASA 109, 674", 0,
+      npmle_acidity, "published numbers (facts, no copyright)");
+  add("problem_npmle_draws", "Mixture proportions of 1000 draws, 1000 atoms",
+      "numpy's default_rng(7), see values/npmle_draws.csv", 7, npmle_draws);
+  add("problem_projection_large", "Projection of a million numbers onto the simplex", "own generator", 1603,
+      large_projection);
+  add("problem_d_optimal_3", "D-optimal design for polynomials of degree 3 on [-1, 1]",
+      "Guest (1958), Ann. Math. Statist. 29, 294", 0, d_optimal_3);
+  add("problem_d_optimal_9", "D-optimal design for polynomials of degree 9 on [-1, 1]",
+      "Guest (1958), Ann. Math. Statist. 29, 294", 0, d_optimal_9);
   add("problem_d_optimal_5", "D-optimal design for polynomials of degree 5 on [-1, 1]",
       "Guest (1958), Ann. Math. Statist. 29, 294", 0, d_optimal_5);
   add("problem_markowitz", "Portfolio of four European stock indices, 1991-1998",

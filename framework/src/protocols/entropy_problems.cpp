@@ -4,9 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/error.hpp"
 #include "protocols/simplex_problems.hpp"
-#include "protocols/vector_kernels.hpp"
 
 namespace borel {
 namespace {
@@ -62,6 +62,17 @@ class LinearEntropy : public SimplexObjective {
       out[i] = epsilon_ * v[i] / std::max(p[i], std::numeric_limits<double>::min());
   }
 
+  bool do_hessian(std::span<const double> p, std::span<const index_t> coordinates,
+                  TensorView<double, 2> out) const override {
+    for (std::size_t i = 0; i < coordinates.size(); ++i) {
+      const auto row = static_cast<index_t>(i);
+      for (index_t j = 0; j < row; ++j) out(row, j) = 0;
+      out(row, row) = epsilon_ / std::max(p[static_cast<std::size_t>(coordinates[i])],
+                                          std::numeric_limits<double>::min());
+    }
+    return true;
+  }
+
   ProblemInfo info_;
   std::vector<double> c_;
   double epsilon_;
@@ -90,6 +101,9 @@ class MaxEntropy final : public LinearEntropy {
   }
 
  private:
+  std::span<const double> row(std::size_t r) const {
+    return std::span(moments_).subspan(r * c_.size(), c_.size());
+  }
   static std::size_t columns(const std::vector<double>& moments, const std::vector<double>& b) {
     if (b.empty() || moments.size() % b.size() != 0)
       throw DatasetError(
@@ -100,7 +114,7 @@ class MaxEntropy final : public LinearEntropy {
   double do_value(std::span<const double> p) const override {
     double sum = 0;
     for (std::size_t r = 0; r < b_.size(); ++r) {
-      const double residual = dot(&moments_[r * p.size()], p.data(), p.size()) - b_[r];
+      const double residual = dense::dot(row(r), p) - b_[r];
       sum += residual * residual;
     }
     return LinearEntropy::do_value(p) + 0.5 * penalty_ * sum;
@@ -109,9 +123,8 @@ class MaxEntropy final : public LinearEntropy {
     const double entropy = LinearEntropy::do_value_and_gradient(p, gradient);
     double sum = 0;
     for (std::size_t r = 0; r < b_.size(); ++r) {
-      const double* row = &moments_[r * p.size()];
-      const double residual = dot(row, p.data(), p.size()) - b_[r];
-      add_scaled(penalty_ * residual, row, gradient.data(), p.size());
+      const double residual = dense::dot(row(r), p) - b_[r];
+      dense::add_scaled(penalty_ * residual, row(r), gradient);
       sum += residual * residual;
     }
     return entropy + 0.5 * penalty_ * sum;
@@ -119,14 +132,46 @@ class MaxEntropy final : public LinearEntropy {
   void do_curvature_product(std::span<const double> p, std::span<const double> v,
                             std::span<double> out) const override {
     LinearEntropy::do_curvature_product(p, v, out);
-    for (std::size_t r = 0; r < b_.size(); ++r) {
-      const double* row = &moments_[r * p.size()];
-      add_scaled(penalty_ * dot(row, v.data(), p.size()), row, out.data(), p.size());
-    }
+    for (std::size_t r = 0; r < b_.size(); ++r)
+      dense::add_scaled(penalty_ * dense::dot(row(r), v), row(r), out);
+  }
+  bool do_hessian(std::span<const double> p, std::span<const index_t> coordinates,
+                  TensorView<double, 2> out) const override {
+    LinearEntropy::do_hessian(p, coordinates, out);
+    for (std::size_t i = 0; i < coordinates.size(); ++i)
+      for (std::size_t j = 0; j <= i; ++j)
+        for (std::size_t r = 0; r < b_.size(); ++r)
+          out(static_cast<index_t>(i), static_cast<index_t>(j)) +=
+              penalty_ * row(r)[static_cast<std::size_t>(coordinates[i])] *
+              row(r)[static_cast<std::size_t>(coordinates[j])];
+    return true;
   }
 
   std::vector<double> moments_, b_;
   double penalty_;
+};
+
+/// sum p log p under M p = b.
+class MomentEntropy final : public LinearEntropy, public LinearConstraints {
+ public:
+  MomentEntropy(ProblemInfo info, std::vector<double> moments, std::vector<double> b)
+      : LinearEntropy(std::move(info),
+                      std::vector<double>(moments.size() / std::max<std::size_t>(1, b.size()), 0.0), 1.0),
+        moments_(std::move(moments)),
+        b_(std::move(b)) {
+    if (b_.empty() || moments_.size() != b_.size() * c_.size())
+      throw DatasetError(
+          fmt::format("problem '{}': moments have {} numbers, must be rows x n with {} rows as in b", name(),
+                      moments_.size(), b_.size()));
+  }
+  const LinearConstraints* constraints() const override { return this; }
+  TensorView<const double, 2> matrix() const override {
+    return {moments_.data(), {static_cast<index_t>(b_.size()), size()}};
+  }
+  std::span<const double> right_hand_side() const override { return b_; }
+
+ private:
+  std::vector<double> moments_, b_;
 };
 
 /// sum P (log P - 1) = sum P log P - 1 on the simplex; the constant is kept so that values are those of the
@@ -182,6 +227,10 @@ SimplexProblem kl_problem(ProblemInfo info, std::vector<double> target) {
 SimplexProblem max_entropy_problem(ProblemInfo info, std::vector<double> moments, std::vector<double> b,
                                    double penalty) {
   return std::make_unique<MaxEntropy>(std::move(info), std::move(moments), std::move(b), penalty);
+}
+
+SimplexProblem moment_entropy_problem(ProblemInfo info, std::vector<double> moments, std::vector<double> b) {
+  return std::make_unique<MomentEntropy>(std::move(info), std::move(moments), std::move(b));
 }
 
 SimplexProblem transport_problem(ProblemInfo info, std::vector<double> cost, std::vector<double> source,

@@ -5,119 +5,16 @@
 
 #include <fmt/format.h>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/error.hpp"
+#include "borel/mixture_objective.hpp"
 #include "borel/parallel.hpp"
 #include "protocols/simplex_problems.hpp"
-#include "protocols/vector_kernels.hpp"
 
 namespace borel {
 namespace {
 
 constexpr double k_infinity = std::numeric_limits<double>::infinity();
-
-/// argmin over [0, t_max] of -sum_i w_i log(r_i + t s_i), convex in t: Newton, kept inside a bracket of the
-/// derivative's root. r > 0; r + t s >= 0 on the interval.
-double log_sum_step(std::span<const double> w, std::span<const double> r, std::span<const double> s,
-                    double t_max) {
-  double slope = 0, curvature = 0;
-  const auto look_at = [&](double t) {
-    slope = curvature = 0;
-    for (std::size_t i = 0; i < r.size(); ++i) {
-      if (s[i] == 0) continue;
-      const double ratio = s[i] / (r[i] + t * s[i]);
-      slope -= w[i] * ratio;
-      curvature += w[i] * ratio * ratio;
-    }
-  };
-  look_at(t_max);
-  if (slope <= 0) return t_max;
-  double low = 0, high = t_max, t = 0;
-  for (int iteration = 0; iteration < 100; ++iteration) {
-    look_at(t);
-    if (t == 0 && slope >= 0) return 0;
-    (slope < 0 ? low : high) = t;
-    double next = t - slope / curvature;
-    if (!(next > low && next < high)) next = 0.5 * (low + high);
-    if (std::abs(next - t) <= 1e-15 * t_max) return next;
-    t = next;
-  }
-  return t;
-}
-
-/// -sum_i w_i log (L p)_i.
-class MixtureObjective final : public SimplexObjective, public MixtureLikelihood {
- public:
-  MixtureObjective(ProblemInfo info, std::vector<double> likelihood, std::size_t n)
-      : info_(std::move(info)), likelihood_(std::move(likelihood)), n_(n) {
-    if (n_ == 0 || likelihood_.empty() || likelihood_.size() % n_ != 0)
-      throw DatasetError(fmt::format("problem '{}': the likelihood has {} numbers, must be rows x {}", name(),
-                                     likelihood_.size(), n_));
-    m_ = likelihood_.size() / n_;
-    for (std::size_t i = 0; i < m_; ++i) {
-      const auto row = std::span(likelihood_).subspan(i * n_, n_);
-      if (*std::ranges::min_element(row) < 0 || !(*std::ranges::max_element(row) > 0))
-        throw DatasetError(fmt::format(
-            "problem '{}': row {} of the likelihood must be >= 0 with a positive entry", name(), i));
-    }
-    weight_.assign(m_, 1.0 / static_cast<double>(m_));
-  }
-
-  index_t size() const override { return static_cast<index_t>(n_); }
-  std::string_view name() const override { return info_.name; }
-  std::optional<double> optimum() const override { return info_.optimum; }
-  bool has_curvature() const override { return true; }
-  const MixtureLikelihood* mixture() const override { return this; }
-  TensorView<const double, 2> likelihood() const override {
-    return {likelihood_.data(), {static_cast<index_t>(m_), static_cast<index_t>(n_)}};
-  }
-  std::span<const double> row_weight() const override { return weight_; }
-
- private:
-  const double* row(std::size_t i) const { return &likelihood_[i * n_]; }
-
-  double do_value(std::span<const double> p) const override {
-    double sum = 0;
-    for (std::size_t i = 0; i < m_; ++i) {
-      const double density = dot(row(i), p.data(), n_);
-      if (!(density > 0)) return k_infinity;
-      sum -= weight_[i] * std::log(density);
-    }
-    return sum;
-  }
-  double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const override {
-    std::ranges::fill(gradient, 0.0);
-    double sum = 0;
-    for (std::size_t i = 0; i < m_; ++i) {
-      const double density = dot(row(i), p.data(), n_);
-      if (!(density > 0)) return k_infinity;
-      sum -= weight_[i] * std::log(density);
-      add_scaled(-weight_[i] / density, row(i), gradient.data(), n_);
-    }
-    return sum;
-  }
-  void do_curvature_product(std::span<const double> p, std::span<const double> v,
-                            std::span<double> out) const override {
-    std::ranges::fill(out, 0.0);
-    for (std::size_t i = 0; i < m_; ++i) {
-      const double density = dot(row(i), p.data(), n_);
-      add_scaled(weight_[i] * dot(row(i), v.data(), n_) / (density * density), row(i), out.data(), n_);
-    }
-  }
-  std::optional<double> do_exact_step(std::span<const double> p, std::span<const double> d,
-                                      double t_max) const override {
-    const Scratch<double> r(static_cast<index_t>(m_)), s(static_cast<index_t>(m_));
-    for (std::size_t i = 0; i < m_; ++i) {
-      r.data()[i] = dot(row(i), p.data(), n_);
-      s.data()[i] = dot(row(i), d.data(), n_);
-      if (!(r.data()[i] > 0)) return std::nullopt;
-    }
-    return log_sum_step(weight_, r.span(), s.span(), t_max);
-  }
-
-  ProblemInfo info_;
-  std::vector<double> likelihood_, weight_;
-  std::size_t n_, m_ = 0;
-};
 
 class CrossEntropy final : public SimplexObjective {
  public:
@@ -127,12 +24,12 @@ class CrossEntropy final : public SimplexObjective {
       if (!(target_[i] >= 0))
         throw DatasetError(
             fmt::format("problem '{}': target[{}] is {}, must be >= 0", name(), i, target_[i]));
-    const double sum = std::accumulate(target_.begin(), target_.end(), 0.0);
-    if (!(sum > 0))
-      throw DatasetError(fmt::format("problem '{}': the target sums to {}, must be > 0", name(), sum));
+    sum_ = std::accumulate(target_.begin(), target_.end(), 0.0);
+    if (!(sum_ > 0))
+      throw DatasetError(fmt::format("problem '{}': the target sums to {}, must be > 0", name(), sum_));
     if (!info_.optimum) {
       std::vector<double> p = target_;
-      for (double& v : p) v /= sum;
+      for (double& v : p) v /= sum_;
       info_.optimum = do_value(p);
     }
   }
@@ -141,6 +38,7 @@ class CrossEntropy final : public SimplexObjective {
   std::string_view name() const override { return info_.name; }
   std::optional<double> optimum() const override { return info_.optimum; }
   bool has_curvature() const override { return true; }
+  std::optional<double> log_homogeneity() const override { return sum_; }
 
  private:
   double do_value(std::span<const double> p) const override {
@@ -163,8 +61,20 @@ class CrossEntropy final : public SimplexObjective {
       out[i] = target_[i] == 0 ? 0 : target_[i] * v[i] / (p[i] * p[i]);
   }
 
+  bool do_hessian(std::span<const double> p, std::span<const index_t> coordinates,
+                  TensorView<double, 2> out) const override {
+    for (std::size_t i = 0; i < coordinates.size(); ++i) {
+      const auto row = static_cast<index_t>(i);
+      const auto at = static_cast<std::size_t>(coordinates[i]);
+      for (index_t j = 0; j < row; ++j) out(row, j) = 0;
+      out(row, row) = target_[at] == 0 ? 0 : target_[at] / (p[at] * p[at]);
+    }
+    return true;
+  }
+
   ProblemInfo info_;
   std::vector<double> target_;
+  double sum_ = 0;
 };
 
 class DOptimal final : public SimplexObjective {
@@ -180,6 +90,8 @@ class DOptimal final : public SimplexObjective {
   index_t size() const override { return static_cast<index_t>(n_); }
   std::string_view name() const override { return info_.name; }
   std::optional<double> optimum() const override { return info_.optimum; }
+  bool has_curvature() const override { return true; }
+  std::optional<double> log_homogeneity() const override { return static_cast<double>(d_); }
 
  private:
   /// Lower Cholesky factor of the information matrix sum p f f'; false when it is not positive definite.
@@ -215,16 +127,59 @@ class DOptimal final : public SimplexObjective {
     const std::span<double> l = factor_memory.span(), x = solution.span();
     if (!factor(p, l)) return k_infinity;
     for (std::size_t i = 0; i < n_; ++i) {
+      whiten(i, l, x);
       double square = 0;
-      for (std::size_t r = 0; r < d_; ++r) {
-        double v = features_[i * d_ + r];
-        for (std::size_t c = 0; c < r; ++c) v -= l[r * d_ + c] * x[c];
-        x[r] = v / l[r * d_ + r];
-        square += x[r] * x[r];
-      }
+      for (double v : x) square += v * v;
       gradient[i] = -square;
     }
     return value_of(l);
+  }
+  /// H_ij = (f_i' M^-1 f_j)^2, so (H v)_i = y_i' (sum_j v_j y_j y_j') y_i with y = L^-1 f.
+  void do_curvature_product(std::span<const double> p, std::span<const double> v,
+                            std::span<double> out) const override {
+    const Scratch<double> factor_memory(static_cast<index_t>(d_ * d_)), middle(static_cast<index_t>(d_ * d_)),
+        solution(static_cast<index_t>(d_));
+    const std::span<double> l = factor_memory.span(), x = solution.span(), b = middle.span();
+    if (!factor(p, l)) {
+      std::ranges::fill(out, std::numeric_limits<double>::quiet_NaN());
+      return;
+    }
+    std::ranges::fill(b, 0.0);
+    for (std::size_t j = 0; j < n_; ++j) {
+      if (v[j] == 0) continue;
+      whiten(j, l, x);
+      for (std::size_t r = 0; r < d_; ++r)
+        for (std::size_t c = 0; c < d_; ++c) b[r * d_ + c] += v[j] * x[r] * x[c];
+    }
+    for (std::size_t i = 0; i < n_; ++i) {
+      whiten(i, l, x);
+      out[i] = 0;
+      for (std::size_t r = 0; r < d_; ++r)
+        for (std::size_t c = 0; c < d_; ++c) out[i] += x[r] * b[r * d_ + c] * x[c];
+    }
+  }
+  bool do_hessian(std::span<const double> p, std::span<const index_t> coordinates,
+                  TensorView<double, 2> out) const override {
+    const Scratch<double> factor_memory(static_cast<index_t>(d_ * d_));
+    if (!factor(p, factor_memory.span())) return false;
+    std::vector<double> y(coordinates.size() * d_);
+    for (std::size_t i = 0; i < coordinates.size(); ++i)
+      whiten(static_cast<std::size_t>(coordinates[i]), factor_memory.span(),
+             std::span(y).subspan(i * d_, d_));
+    for (index_t i = 0; i < out.shape(0); ++i)
+      for (index_t j = 0; j <= i; ++j) out(i, j) = 0;
+    dense::add_gram({y.data(), {out.shape(0), static_cast<index_t>(d_)}}, out);
+    for (index_t i = 0; i < out.shape(0); ++i)
+      for (index_t j = 0; j <= i; ++j) out(i, j) *= out(i, j);
+    return true;
+  }
+  /// x = L^-1 f_i
+  void whiten(std::size_t i, std::span<const double> l, std::span<double> x) const {
+    for (std::size_t r = 0; r < d_; ++r) {
+      double v = features_[i * d_ + r];
+      for (std::size_t c = 0; c < r; ++c) v -= l[r * d_ + c] * x[c];
+      x[r] = v / l[r * d_ + r];
+    }
   }
 
   ProblemInfo info_;
@@ -235,8 +190,21 @@ class DOptimal final : public SimplexObjective {
 }  // namespace
 
 SimplexProblem mixture_problem(ProblemInfo info, std::vector<double> likelihood, index_t n) {
-  return std::make_unique<MixtureObjective>(std::move(info), std::move(likelihood),
-                                            static_cast<std::size_t>(n));
+  const index_t m = n > 0 ? static_cast<index_t>(likelihood.size()) / n : 0;
+  try {
+    return mixture_objective(std::move(info.name), DenseLikelihood{std::move(likelihood), m, n}, {},
+                             info.optimum);
+  } catch (const MethodError& error) {
+    throw DatasetError(error.what());
+  }
+}
+
+SimplexProblem mixture_problem(ProblemInfo info, SparseLikelihood likelihood) {
+  try {
+    return mixture_objective(std::move(info.name), std::move(likelihood), {}, info.optimum);
+  } catch (const MethodError& error) {
+    throw DatasetError(error.what());
+  }
 }
 
 SimplexProblem cross_entropy_problem(ProblemInfo info, std::vector<double> target) {

@@ -4,8 +4,14 @@
 // without it fails. Seconds to a gap are the timing `solve_s` of a study whose `tolerance` is that gap;
 // iterations and oracle calls to 1e-3, 1e-6 and 1e-9 come from one run's trace, and are left out where the
 // run did not get there.
+//
+// Rates are fitted to the smallest gap so far, from iteration 10 on and above rounding: `fitted_order` q of gap ~ k^-q, and
+// `contraction` r of gap ~ r^k. A method with linear convergence has a stable r < 1 and a q that grows with the length
+// of the run; sublinear ones have a stable q.
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -39,6 +45,12 @@ constexpr Level k_levels[] = {{1e-3, "iterations_to_1e_3", "calls_to_1e_3"},
 /// What rounding may add to a gap when it is computed again.
 constexpr double k_gap_slack = 1e-6;
 constexpr double k_domain_tolerance = 1e-12;
+/// Marginals and constraints of problems that have them.
+constexpr double k_constraint_tolerance = 1e-8;
+/// Gaps below this part of the first one are too near rounding to show a rate.
+constexpr double k_fit_floor = 1e-12;
+constexpr index_t k_fit_begin = 10;
+constexpr index_t k_max_snapshots = 64;
 /// The logarithmic axis of gaps ends here.
 constexpr double k_smallest_gap = 1e-17;
 constexpr index_t k_max_trace_points = 100000;
@@ -78,12 +90,24 @@ struct Problem {
   }
 };
 
+/// The path in the triangle with corners (0, 0), (1, 0), (1/2, sqrt(3)/2).
+Curve triangle_path(const Trace& trace, const std::vector<double>& end) {
+  Curve path{"path", "p_2 + p_3 / 2", "sqrt(3) p_3 / 2", false, false, {}, {}};
+  const auto add = [&](const std::vector<double>& p) {
+    path.x.push_back(p[1] + 0.5 * p[2]);
+    path.y.push_back(std::sqrt(0.75) * p[2]);
+  };
+  for (const Trace::Snapshot& snapshot : trace.snapshots()) add(snapshot.state);
+  add(end);
+  return path;
+}
+
 /// Points evenly spread over log(index).
 template <class X, class Y>
 Curve thinned_curve(Curve curve, const std::vector<Trace::Point>& points, X&& x, Y&& y) {
   std::size_t next = 0;
   for (std::size_t i = 0; i < points.size(); ++i) {
-    if (i < next && i + 1 < points.size()) continue;
+    if ((i < next && i + 1 < points.size()) || !std::isfinite(y(points[i]))) continue;
     curve.x.push_back(x(points[i]));
     curve.y.push_back(y(points[i]));
     next = i + 1 + i * 12 / k_max_curve_points;
@@ -91,10 +115,45 @@ Curve thinned_curve(Curve curve, const std::vector<Trace::Point>& points, X&& x,
   return curve;
 }
 
+struct Rates {
+  double order = std::numeric_limits<double>::quiet_NaN(),
+         contraction = std::numeric_limits<double>::quiet_NaN();
+};
+
+/// Least squares of log(smallest gap so far) against log k, and against k. Points are taken evenly in log k, so that the
+/// many last iterations do not outvote the others.
+Rates fit_rates(const std::vector<Trace::Point>& points) {
+  std::vector<std::array<double, 3>> rows;  // log k, k, log gap
+  double smallest = std::numeric_limits<double>::infinity(), first = smallest;
+  index_t next = k_fit_begin;
+  for (const Trace::Point& point : points) {
+    if (!(point.gap > 0)) continue;
+    if (!std::isfinite(first)) first = point.gap;
+    smallest = std::min(smallest, point.gap);
+    if (point.iteration < next || smallest < k_fit_floor * first) continue;
+    const auto k = static_cast<double>(point.iteration);
+    rows.push_back({std::log(k), k, std::log(smallest)});
+    next = std::max(point.iteration + 1, static_cast<index_t>(1.1 * k));
+  }
+  if (rows.size() < 5) return {};
+  const auto slope = [&](std::size_t column) {
+    double x = 0, y = 0, xx = 0, xy = 0;
+    for (const auto& row : rows) {
+      x += row[column];
+      y += row[2];
+      xx += row[column] * row[column];
+      xy += row[column] * row[2];
+    }
+    const auto n = static_cast<double>(rows.size());
+    return (n * xy - x * y) / (n * xx - x * x);
+  };
+  return {-slope(0), std::exp(slope(1))};
+}
+
 class OptimizerConvergence final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "optimizer.convergence"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Value, certified gap, and work to reach a gap, on problems over the simplex";
   }
@@ -112,6 +171,10 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
         {"oracle_calls", "", Direction::lower_is_better, "values, gradients and curvature products asked for",
          true},
         {"support", "", Direction::none, "coordinates of the returned point that are not zero", false},
+        {"constraint_violation", "", Direction::lower_is_better,
+         "largest error of constraints or marginals, for problems that have them", false},
+        {"fitted_order", "", Direction::higher_is_better, "q of gap ~ k^-q, fitted to the trace", false},
+        {"contraction", "", Direction::lower_is_better, "r of gap ~ r^k, fitted to the trace", false},
     };
     for (const Level& level : k_levels) {
       list.push_back(
@@ -134,8 +197,8 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
 
   double memory_bytes(const CellInput& input) const override {
     double size_bytes = 64.0 * static_cast<double>(k_max_trace_points);
-    for (const char* array :
-         {"a", "likelihood", "features", "covariance", "kernel", "moments", "cost", "x", "c", "target"})
+    for (const char* array : {"a", "likelihood", "features", "covariance", "kernel", "moments", "cost", "x",
+                              "c", "target", "value"})
       if (input.dataset->has(array)) {
         double count = 1;
         for (std::int64_t extent : input.dataset->shape(array)) count *= static_cast<double>(extent);
@@ -148,7 +211,8 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
   CellResult run(const CellInput& input) const override {
     const Options options = read(input.options);
     const Problem problem(input, options);
-    Trace trace(*problem.objective, std::min<index_t>(options.max_iterations + 2, k_max_trace_points), 0);
+    Trace trace(*problem.objective, std::min<index_t>(options.max_iterations + 2, k_max_trace_points),
+                problem.objective->size() == 3 ? k_max_snapshots : 0);
     const OptimizerResult found = problem.solve(input.seed, trace);
     if (found.outcome.termination == Termination::stopped_by_user) input.stop.throw_if_stopped();
     const std::int64_t calls = problem.objective->counts().total();
@@ -165,12 +229,17 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
           fmt::format("{}: says converged ({}), but the gap at its result is {:.6g}, not <= {:g}", who,
                       found.outcome.sentence, gap, options.tolerance));
 
+    const double missed = constraint_violation(problem.simplex(), found.state);
+    if (found.outcome.termination == Termination::converged && !(missed <= k_constraint_tolerance))
+      throw MethodError(fmt::format("{}: says converged ({}), but misses constraints by {:.6g}, not <= {:g}",
+                                    who, found.outcome.sentence, missed, k_constraint_tolerance));
+
     CellResult result;
     const auto add = [&](const char* name, double value, Direction direction) {
       result.metrics.push_back({name, "", value, direction});
     };
     const double value = problem.simplex().value(found.state);
-    add("gap", gap, Direction::lower_is_better);
+    if (std::isfinite(gap)) add("gap", gap, Direction::lower_is_better);  // none without multipliers
     const std::optional<double> optimum = problem.objective->optimum();
     if (optimum) add("suboptimality", value - *optimum, Direction::lower_is_better);
     add("value", value, Direction::lower_is_better);
@@ -178,6 +247,11 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
     add("oracle_calls", static_cast<double>(calls), Direction::lower_is_better);
     add("support", static_cast<double>(std::ranges::count_if(found.state, [](double p) { return p > 0; })),
         Direction::none);
+    if (problem.simplex().constraints() || problem.simplex().transport())
+      add("constraint_violation", missed, Direction::lower_is_better);
+    const Rates rates = fit_rates(trace.points());
+    if (std::isfinite(rates.order)) add("fitted_order", rates.order, Direction::higher_is_better);
+    if (std::isfinite(rates.contraction)) add("contraction", rates.contraction, Direction::lower_is_better);
     for (const Level& level : k_levels) {
       const auto reached =
           std::ranges::find_if(trace.points(), [&](const auto& point) { return point.gap <= level.gap; });
@@ -186,6 +260,7 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
       add(level.calls, static_cast<double>(reached->oracle_calls), Direction::lower_is_better);
     }
 
+    if (problem.objective->size() == 3) result.curves.push_back(triangle_path(trace, found.state));
     const auto iteration = [](const Trace::Point& point) { return static_cast<double>(point.iteration + 1); };
     const auto gap_of = [](const Trace::Point& point) { return std::max(point.gap, k_smallest_gap); };
     result.curves.push_back(thinned_curve({"gap", "iteration + 1", "Frank-Wolfe gap", true, true, {}, {}},

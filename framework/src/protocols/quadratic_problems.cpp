@@ -4,10 +4,11 @@
 
 #include <fmt/format.h>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/error.hpp"
 #include "borel/optimizer.hpp"
+#include "borel/parallel.hpp"
 #include "protocols/simplex_problems.hpp"
-#include "protocols/vector_kernels.hpp"
 
 namespace borel {
 namespace {
@@ -18,17 +19,18 @@ namespace {
 template <class Apply>
 double largest_eigenvalue(std::size_t n, Apply&& apply) {
   constexpr int k_iterations = 100;
-  constexpr double k_margin = 1.05;
+  constexpr double k_margin = 1.05, k_settled = 1e-3;
   std::vector<double> v(n), w(n);
   Rng(Seed{n}).fill_normal(v);
   double eigenvalue = 0;
   for (int k = 0; k < k_iterations; ++k) {
-    const double norm = std::sqrt(dot(v.data(), v.data(), n));
+    const double norm = std::sqrt(dense::dot(v, v)), before = eigenvalue;
     if (norm == 0) return 0;
     for (double& x : v) x /= norm;
-    apply(v.data(), w.data());
-    eigenvalue = dot(v.data(), w.data(), n);
+    apply(v, w);
+    eigenvalue = dense::dot(v, w);
     std::swap(v, w);
+    if (eigenvalue - before <= k_settled * eigenvalue) break;
   }
   return k_margin * eigenvalue;
 }
@@ -75,132 +77,152 @@ class Quadratic : public SimplexObjective, public QuadraticForm {
 class LeastSquares final : public Quadratic {
  public:
   LeastSquares(ProblemInfo info, std::vector<double> a, std::vector<double> b)
-      : Quadratic(std::move(info)), a_(std::move(a)), b_(std::move(b)) {
-    m_ = b_.size();
-    if (m_ == 0 || a_.empty() || a_.size() % m_ != 0)
+      : Quadratic(std::move(info)), values_(std::move(a)), b_(std::move(b)) {
+    const std::size_t m = b_.size();
+    if (m == 0 || values_.empty() || values_.size() % m != 0)
       throw DatasetError(fmt::format("problem '{}': a has {} numbers, must be rows x n with {} rows as in b",
-                                     name(), a_.size(), m_));
-    n_ = a_.size() / m_;
-    linear_.assign(n_, 0.0);
-    diagonal_.assign(n_, 0.0);
-    for (std::size_t r = 0; r < m_; ++r) {
-      const double* row = &a_[r * n_];
-      add_scaled(-b_[r], row, linear_.data(), n_);
-      for (std::size_t i = 0; i < n_; ++i) diagonal_[i] += row[i] * row[i];
+                                     name(), values_.size(), m));
+    const std::size_t n = values_.size() / m;
+    a_ = {values_.data(), {static_cast<index_t>(m), static_cast<index_t>(n)}};
+    linear_.assign(n, 0.0);
+    diagonal_.assign(n, 0.0);
+    for (std::size_t r = 0; r < m; ++r) {
+      const std::span<const double> row = a_.row(static_cast<index_t>(r));
+      dense::add_scaled(-b_[r], row, linear_);
+      for (std::size_t i = 0; i < n; ++i) diagonal_[i] += row[i] * row[i];
     }
   }
 
-  index_t size() const override { return static_cast<index_t>(n_); }
+  index_t size() const override { return a_.shape(1); }
   void column(index_t i, std::span<double> out) const override {
+    const Scratch<double> of_a(a_.shape(0));
+    for (index_t r = 0; r < a_.shape(0); ++r) of_a[r] = a_(r, i);
     std::ranges::fill(out, 0.0);
-    for (std::size_t r = 0; r < m_; ++r)
-      add_scaled(a_[r * n_ + static_cast<std::size_t>(i)], &a_[r * n_], out.data(), n_);
+    dense::add_transposed(a_, of_a.span(), out);
   }
   std::span<const double> linear() const override { return linear_; }
   double diagonal(index_t i) const override { return diagonal_[static_cast<std::size_t>(i)]; }
-  double constant() const override { return 0.5 * dot(b_.data(), b_.data(), m_); }
+  double constant() const override { return 0.5 * dense::dot(b_, b_); }
 
  private:
+  /// Calls look(first row, rows of A, A v there) for blocks that stay in the cache while look() uses them.
+  template <class Look>
+  void for_each_block(std::span<const double> v, Look&& look) const {
+    constexpr index_t k_rows = 8;
+    double image[k_rows];
+    for (index_t begin = 0; begin < a_.shape(0); begin += k_rows) {
+      const index_t rows = std::min(k_rows, a_.shape(0) - begin);
+      const std::span<double> part(image, static_cast<std::size_t>(rows));
+      const TensorView<const double, 2> block = a_.slice(0, begin, begin + rows);
+      dense::multiply(block, v, part);
+      look(static_cast<std::size_t>(begin), block, part);
+    }
+  }
   double do_value(std::span<const double> p) const override {
     double sum = 0;
-    for (std::size_t r = 0; r < m_; ++r) {
-      const double residual = dot(&a_[r * n_], p.data(), n_) - b_[r];
-      sum += residual * residual;
-    }
+    for_each_block(p, [&](std::size_t begin, const auto&, std::span<double> image) {
+      for (std::size_t r = 0; r < image.size(); ++r)
+        sum += (image[r] - b_[begin + r]) * (image[r] - b_[begin + r]);
+    });
     return 0.5 * sum;
   }
   double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const override {
     std::ranges::fill(gradient, 0.0);
     double sum = 0;
-    for (std::size_t r = 0; r < m_; ++r) {
-      const double residual = dot(&a_[r * n_], p.data(), n_) - b_[r];
-      add_scaled(residual, &a_[r * n_], gradient.data(), n_);
-      sum += residual * residual;
-    }
+    for_each_block(p, [&](std::size_t begin, const auto& rows, std::span<double> image) {
+      for (std::size_t r = 0; r < image.size(); ++r) {
+        image[r] -= b_[begin + r];
+        sum += image[r] * image[r];
+      }
+      dense::add_transposed(rows, image, gradient);
+    });
     return 0.5 * sum;
   }
   void do_curvature_product(std::span<const double>, std::span<const double> v,
                             std::span<double> out) const override {
-    multiply(v.data(), out.data());
-  }
-  void multiply(const double* v, double* out) const {
-    std::fill(out, out + n_, 0.0);
-    for (std::size_t r = 0; r < m_; ++r) add_scaled(dot(&a_[r * n_], v, n_), &a_[r * n_], out, n_);
+    std::ranges::fill(out, 0.0);
+    for_each_block(v, [&](std::size_t, const auto& rows, std::span<double> image) {
+      dense::add_transposed(rows, image, out);
+    });
   }
   double compute_smoothness() const override {
-    return largest_eigenvalue(n_, [&](const double* v, double* out) { multiply(v, out); });
+    return largest_eigenvalue(static_cast<std::size_t>(size()),
+                              [&](const auto& v, auto& out) { do_curvature_product(v, v, out); });
   }
   std::pair<double, double> along(std::span<const double> p, std::span<const double> d) const override {
     double slope = 0, curvature = 0;
-    for (std::size_t r = 0; r < m_; ++r) {
-      const double image = dot(&a_[r * n_], d.data(), n_);
-      slope += (dot(&a_[r * n_], p.data(), n_) - b_[r]) * image;
-      curvature += image * image;
-    }
+    for_each_block(d, [&](std::size_t begin, const auto& rows, std::span<double> image) {
+      double residual[8];
+      dense::multiply(rows, p, residual);
+      for (std::size_t r = 0; r < image.size(); ++r) {
+        slope += (residual[r] - b_[begin + r]) * image[r];
+        curvature += image[r] * image[r];
+      }
+    });
     return {slope, curvature};
   }
 
-  std::size_t m_ = 0, n_ = 0;
-  std::vector<double> a_, b_, linear_, diagonal_;
+  std::vector<double> values_, b_, linear_, diagonal_;
+  TensorView<const double, 2> a_;
 };
 
 class DenseQuadratic final : public Quadratic {
  public:
   DenseQuadratic(ProblemInfo info, std::vector<double> q, std::vector<double> b, double c)
-      : Quadratic(std::move(info)), q_(std::move(q)), b_(std::move(b)), c_(c), n_(b_.size()) {
-    if (n_ == 0 || q_.size() != n_ * n_)
+      : Quadratic(std::move(info)), values_(std::move(q)), b_(std::move(b)), c_(c) {
+    if (b_.empty() || values_.size() != b_.size() * b_.size())
       throw DatasetError(
           fmt::format("problem '{}': the matrix has {} numbers, must be {} x {} as the linear part", name(),
-                      q_.size(), n_, n_));
+                      values_.size(), b_.size(), b_.size()));
+    const auto n = static_cast<index_t>(b_.size());
+    q_ = {values_.data(), {n, n}};
   }
 
-  index_t size() const override { return static_cast<index_t>(n_); }
+  index_t size() const override { return q_.shape(0); }
   void column(index_t i, std::span<double> out) const override {
-    std::copy_n(&q_[static_cast<std::size_t>(i) * n_], n_, out.begin());  // symmetric: a row
+    std::ranges::copy(q_.row(i), out.begin());  // symmetric: a row
   }
   std::span<const double> linear() const override { return b_; }
-  double diagonal(index_t i) const override { return q_[static_cast<std::size_t>(i) * (n_ + 1)]; }
+  double diagonal(index_t i) const override { return q_(i, i); }
   double constant() const override { return c_; }
 
  private:
-  void multiply(const double* v, double* out) const {
-    for (std::size_t i = 0; i < n_; ++i) out[i] = dot(&q_[i * n_], v, n_);
-  }
   double do_value(std::span<const double> p) const override {
     double sum = c_;
-    for (std::size_t i = 0; i < n_; ++i)
-      if (p[i] != 0) sum += p[i] * (0.5 * dot(&q_[i * n_], p.data(), n_) + b_[i]);
+    for (std::size_t i = 0; i < b_.size(); ++i)
+      if (p[i] != 0) sum += p[i] * (0.5 * dense::dot(q_.row(static_cast<index_t>(i)), p) + b_[i]);
     return sum;
   }
   double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const override {
+    dense::multiply(q_, p, gradient);
     double sum = c_;
-    for (std::size_t i = 0; i < n_; ++i) {
-      const double product = dot(&q_[i * n_], p.data(), n_);
-      gradient[i] = product + b_[i];
-      sum += p[i] * (0.5 * product + b_[i]);
+    for (std::size_t i = 0; i < b_.size(); ++i) {
+      sum += p[i] * (0.5 * gradient[i] + b_[i]);
+      gradient[i] += b_[i];
     }
     return sum;
   }
   void do_curvature_product(std::span<const double>, std::span<const double> v,
                             std::span<double> out) const override {
-    multiply(v.data(), out.data());
+    dense::multiply(q_, v, out);
   }
   double compute_smoothness() const override {
-    return largest_eigenvalue(n_, [&](const double* v, double* out) { multiply(v, out); });
+    return largest_eigenvalue(b_.size(), [&](const auto& v, auto& out) { dense::multiply(q_, v, out); });
   }
   std::pair<double, double> along(std::span<const double> p, std::span<const double> d) const override {
     double slope = 0, curvature = 0;
-    for (std::size_t i = 0; i < n_; ++i) {
+    for (std::size_t i = 0; i < b_.size(); ++i) {
       if (d[i] == 0) continue;
-      slope += d[i] * (dot(&q_[i * n_], p.data(), n_) + b_[i]);
-      curvature += d[i] * dot(&q_[i * n_], d.data(), n_);
+      const std::span<const double> row = q_.row(static_cast<index_t>(i));
+      slope += d[i] * (dense::dot(row, p) + b_[i]);
+      curvature += d[i] * dense::dot(row, d);
     }
     return {slope, curvature};
   }
 
-  std::vector<double> q_, b_;
+  std::vector<double> values_, b_;
   double c_;
-  std::size_t n_;
+  TensorView<const double, 2> q_;
 };
 
 class Projection final : public Quadratic {
@@ -223,7 +245,7 @@ class Projection final : public Quadratic {
   }
   std::span<const double> linear() const override { return linear_; }
   double diagonal(index_t) const override { return 1; }
-  double constant() const override { return 0.5 * dot(x_.data(), x_.data(), x_.size()); }
+  double constant() const override { return 0.5 * dense::dot(x_, x_); }
 
  private:
   double do_value(std::span<const double> p) const override {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "borel/mixture_objective.hpp"
 #include "borel/objective.hpp"
 
 namespace borel {
@@ -39,6 +40,8 @@ SimplexProblem kl_problem(ProblemInfo info, std::vector<double> target);
 /// sum p log p + penalty / 2 |M p - b|^2, M [m, n].
 SimplexProblem max_entropy_problem(ProblemInfo info, std::vector<double> moments, std::vector<double> b,
                                    double penalty);
+/// sum p log p under M p = b, M [m, n]: constraints that narrow the domain.
+SimplexProblem moment_entropy_problem(ProblemInfo info, std::vector<double> moments, std::vector<double> b);
 
 // Logarithmic: +infinity on part of the boundary, no global smoothness.
 
@@ -46,6 +49,7 @@ SimplexProblem max_entropy_problem(ProblemInfo info, std::vector<double> moments
 SimplexProblem cross_entropy_problem(ProblemInfo info, std::vector<double> target);
 /// -1/m sum_i log (L p)_i, L [m, n] >= 0 with a positive number in each row: mixture proportions, NPMLE.
 SimplexProblem mixture_problem(ProblemInfo info, std::vector<double> likelihood, index_t n);
+SimplexProblem mixture_problem(ProblemInfo info, SparseLikelihood likelihood);
 /// -log det sum_i p_i f_i f_i', features f [n, d]: D-optimal design.
 SimplexProblem d_optimal_problem(ProblemInfo info, std::vector<double> features, index_t d);
 

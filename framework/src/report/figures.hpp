@@ -28,6 +28,12 @@ Figure values_figure(const ComparisonGroup& group, const MetricInfo& metric, std
 std::optional<Figure> cost_figure(const ComparisonGroup& group, const MetricInfo& metric,
                                   const std::string& timing, std::size_t dataset);
 
+/// Work to reach a level ("calls_to_1e_6"): such metrics have a performance profile.
+bool is_work_to_reach(const MetricInfo& metric);
+/// Share of datasets and repetitions on which a method needs at most a given multiple of the least work. Empty for fewer
+/// than two entries or problems.
+std::optional<Figure> profile_figure(const ComparisonGroup& group, const MetricInfo& metric);
+
 /// Curves of one name on one dataset: median over repetitions, band from lowest to highest.
 std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::string& curve,
                                    std::size_t dataset);

@@ -112,6 +112,12 @@ GroupSection make_section(const ComparisonGroup& group, std::size_t number, cons
         by.figures.push_back(list.add(values_figure(group, metric, d), prefix, group.datasets[d]));
     section.headlines.push_back(std::move(by));
   }
+  GroupSection::Part profiles{"Performance profiles", {}, {}};
+  for (const MetricInfo& metric : section.metrics)
+    if (is_work_to_reach(metric))
+      if (std::optional<Figure> figure = profile_figure(group, metric))
+        profiles.figures.push_back(list.add(std::move(*figure), prefix, ""));
+  if (!profiles.figures.empty()) section.parts.push_back(std::move(profiles));
   for (const std::string& curve : curve_names(group))
     add_part(section, list, "Curves: " + words(curve), prefix,
              [&](std::size_t d) { return curve_figure(group, curve, d); });

@@ -98,13 +98,12 @@ class Merge {
             Place(record.protocol, record.options, record.dataset, specs, record.repetition), record.cell_id,
             source.folder);
         if (!is_new && place->second.first != record.cell_id)
-          conflicts_.push_back(
-              fmt::format("{} {} on {} repetition {}: {} has cell {}, {} has cell {} (another plugin file, "
-                          "dataset content, "
-                          "protocol version or study seed; see: borel why <cell> --run <run>)",
-                          record.protocol, record.label, record.dataset, record.repetition,
-                          place->second.second.string(), place->second.first.substr(0, 8),
-                          source.folder.string(), record.cell_id.substr(0, 8)));
+          conflicts_.push_back(fmt::format(
+              "{} {} on {} repetition {}: {} has cell {}, {} has cell {} (another plugin file, "
+              "dataset content, "
+              "protocol version or study seed; see: borel why <cell> --run <run>)",
+              record.protocol, record.label, record.dataset, record.repetition, place->second.second.string(),
+              place->second.first.substr(0, 8), source.folder.string(), record.cell_id.substr(0, 8)));
       }
     for (const auto& [id, merged] : cells_) summary_.n_failed += !is_final(merged.cell.result.outcome);
   }

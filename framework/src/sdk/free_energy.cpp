@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/objective.hpp"
 
 namespace borel {
@@ -64,45 +65,13 @@ double internal_derivative(double p, double diffusion, double power) {
   return p <= 0 ? 0 : diffusion * power / (power - 1) * std::pow(p, power - 1);
 }
 
-/// (W * p)(x_i) = sum_j W(x_i - x_j) p_j volume. The differences of a regular grid are few: W is called once
-/// for each.
-std::vector<double> convolve_interaction(const GridObjective& objective, std::span<const double> p) {
-  const GridSpec& grid = objective.grid();
-  const bool two = grid.n_axes() == 2;
-  const index_t n_slow = two ? grid.n_cells[0] : 1;
-  const index_t n_fast = grid.n_cells.back();
-  const index_t table_slow = 2 * n_slow - 1, table_fast = 2 * n_fast - 1;
-  std::vector<double> z;
-  for (index_t a = 0; a < table_slow; ++a)
-    for (index_t b = 0; b < table_fast; ++b) {
-      if (two) z.push_back(static_cast<double>(a - n_slow + 1) * grid.width(0));
-      z.push_back(static_cast<double>(b - n_fast + 1) * grid.width(two ? 1 : 0));
-    }
-  std::vector<double> table(static_cast<std::size_t>(table_slow * table_fast));
-  objective.interaction({z.data(), {table_slow * table_fast, grid.n_axes()}}, table);
-
-  const double volume = grid.cell_volume();
-  std::vector<double> out(p.size(), 0.0);
-  for (index_t i0 = 0; i0 < n_slow; ++i0)
-    for (index_t i1 = 0; i1 < n_fast; ++i1) {
-      double sum = 0;
-      for (index_t j0 = 0; j0 < n_slow; ++j0)
-        for (index_t j1 = 0; j1 < n_fast; ++j1)
-          sum +=
-              table[static_cast<std::size_t>((i0 - j0 + n_slow - 1) * table_fast + (i1 - j1 + n_fast - 1))] *
-              p[static_cast<std::size_t>(j0 * n_fast + j1)];
-      out[static_cast<std::size_t>(i0 * n_fast + i1)] = sum * volume;
-    }
-  return out;
-}
-
 double grid_energy(const GridObjective& objective, std::span<const double> p, std::span<double> derivative) {
   const GridSpec& grid = objective.grid();
   const std::vector<double> x = grid.centres();
   std::vector<double> potential(p.size());
   objective.potential({x.data(), {grid.size(), grid.n_axes()}}, potential);
-  const std::vector<double> interaction =
-      objective.has_interaction() ? convolve_interaction(objective, p) : std::vector<double>(p.size(), 0.0);
+  std::vector<double> interaction(p.size());
+  objective.convolve_interaction(p, interaction);
   const double diffusion = objective.diffusion(), power = objective.power();
   double sum = 0;
   for (std::size_t i = 0; i < p.size(); ++i) {
@@ -114,6 +83,38 @@ double grid_energy(const GridObjective& objective, std::span<const double> p, st
 }
 
 }  // namespace
+
+// The differences of a regular grid are few: W is called once for each. W is even, so the table at j - i serves i - j,
+// and both the table and p are read forwards.
+void GridObjective::convolve_interaction(std::span<const double> p, std::span<double> out) const {
+  std::ranges::fill(out, 0.0);
+  if (!has_interaction()) return;
+  const GridSpec& spec = grid();
+  const bool two = spec.n_axes() == 2;
+  const index_t n_slow = two ? spec.n_cells[0] : 1;
+  const index_t n_fast = spec.n_cells.back();
+  const index_t table_slow = 2 * n_slow - 1, table_fast = 2 * n_fast - 1;
+  std::vector<double> z;
+  for (index_t a = 0; a < table_slow; ++a)
+    for (index_t b = 0; b < table_fast; ++b) {
+      if (two) z.push_back(static_cast<double>(a - n_slow + 1) * spec.width(0));
+      z.push_back(static_cast<double>(b - n_fast + 1) * spec.width(two ? 1 : 0));
+    }
+  std::vector<double> table(static_cast<std::size_t>(table_slow * table_fast));
+  interaction({z.data(), {table_slow * table_fast, spec.n_axes()}}, table);
+  const double volume = spec.cell_volume();
+  const auto length = static_cast<std::size_t>(n_fast);
+  for (index_t i0 = 0; i0 < n_slow; ++i0)
+    for (index_t i1 = 0; i1 < n_fast; ++i1) {
+      double sum = 0;
+      for (index_t j0 = 0; j0 < n_slow; ++j0)
+        sum += dense::dot(
+            std::span(table).subspan(
+                static_cast<std::size_t>((j0 - i0 + n_slow - 1) * table_fast - i1 + n_fast - 1), length),
+            p.subspan(static_cast<std::size_t>(j0 * n_fast), length));
+      out[static_cast<std::size_t>(i0 * n_fast + i1)] = sum * volume;
+    }
+}
 
 double GridObjective::value(std::span<const double> p) const {
   count(Oracle::value);

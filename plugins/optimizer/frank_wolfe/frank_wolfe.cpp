@@ -1,19 +1,23 @@
 // Frank-Wolfe on the simplex: the best direction of the linear model is a vertex, s = argmin_i g_i.
-//   open_loop:    p+ = p + t (e_s - p), t = 2 / (k + 2)                    Jaggi, ICML 2013, algorithm 1
-//   line_search:  the same direction, t by the step rule                   Jaggi, ICML 2013, algorithm 3
-//   away:         that, or away from the worst used vertex, t (p - e_a), a = argmax over p_a > 0 of g_a,
-//   whichever is
-//                 steeper; t <= p_a / (1 - p_a)                            Lacoste-Julien, Jaggi, NIPS 2015,
-//                 algorithm 1
-//   pairwise:     p+ = p + t (e_s - e_a), t <= p_a                         the same paper, algorithm 2
-// Step rules: exact (closed form of the problem, else the root of the slope), adaptive (Pedregosa et al.,
-// AISTATS 2020, algorithm 2, with their model F + t slope + t^2 L |d|^2 / 2), automatic = closed form when
-// there is one, else adaptive. On quadratics the gradient is kept up to date with two columns of Q, O(n) per
-// step, and made anew every k_refresh steps and before convergence is claimed, because the updates drift.
+//   open_loop:         p+ = p + t (e_s - p), t = 2 / (k + 2)               Jaggi, ICML 2013, algorithm 1
+//   line_search:       the same direction, t by the step rule              Jaggi, ICML 2013, algorithm 3
+//   away:              that, or away from the worst used vertex, t (p - e_a), a = argmax over p_a > 0 of g_a, whichever is
+//                      steeper; t <= p_a / (1 - p_a)                       Lacoste-Julien, Jaggi, NIPS 2015, algorithm 1
+//   pairwise:          p+ = p + t (e_s - e_a), t <= p_a                    the same paper, algorithm 2
+//   blended_pairwise:  pairwise between used vertices while their gap g_a - g_u, u = argmin over p_u > 0 of g_u, is at
+//                      least p.g - g_s, else toward s                      Tsuji, Tanaka, Pokutta, ICML 2022, algorithm 1
+//   fully_corrective:  a new vertex enters only when the gap among the used ones has fallen to k_corrected of p.g - g_s;
+//                      until then pairwise steps among them                Jaggi, ICML 2013, algorithm 4, the inner problem
+//                                                                          solved to that accuracy
+// Step rules: exact (closed form of the problem, else the root of the slope), adaptive (Pedregosa et al., AISTATS 2020,
+// algorithm 2, with their model F + t slope + t^2 L |d|^2 / 2), automatic = closed form when there is one, else adaptive.
+// On quadratics the gradient is kept up to date with two columns of Q, O(n) per step, and made anew every k_refresh steps
+// and before convergence is claimed, because the updates drift.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/draft/simplex_run.hpp"
 #include "borel/error.hpp"
 #include "borel/plugin.hpp"
@@ -23,7 +27,7 @@ namespace {
 
 using borel::index_t;
 
-enum class Variant { open_loop, line_search, away, pairwise };
+enum class Variant { open_loop, line_search, away, pairwise, blended_pairwise, fully_corrective };
 enum class StepRule { automatic, exact, adaptive };
 
 constexpr index_t k_refresh = 1000;
@@ -33,6 +37,9 @@ constexpr double k_shrink = 0.9, k_grow = 2;
 constexpr double k_values_differ = 1e-9;
 /// The slope search ends when the slope is this small against the first one.
 constexpr double k_slope_left = 1e-6;
+
+/// fully_corrective: the gap among used vertices must be at most this part of the whole gap before a new one enters.
+constexpr double k_corrected = 0.1;
 
 /// Steps this close to the longest one are full: dust left on a vertex would cost an iteration of its own
 /// later.
@@ -46,24 +53,29 @@ struct Direction {
 };
 
 struct Extremes {
-  index_t lowest = 0, highest_used = 0;
+  index_t lowest = 0, lowest_used = 0, highest_used = 0;
   double p_dot_g = 0;
 };
 
+/// No branch on p > 0: which coordinates are used cannot be foreseen, while new extremes are rare.
 Extremes find_extremes(const std::vector<double>& p, const std::vector<double>& g) {
+  constexpr double k_infinity = std::numeric_limits<double>::infinity();
   Extremes found;
-  double lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
+  found.p_dot_g = borel::dense::dot(p, g);
+  double lowest = k_infinity, lowest_used = k_infinity, highest = -k_infinity;
   for (std::size_t i = 0; i < p.size(); ++i) {
+    const double if_used_low = p[i] > 0 ? g[i] : k_infinity, if_used_high = p[i] > 0 ? g[i] : -k_infinity;
     if (g[i] < lowest) {
       lowest = g[i];
       found.lowest = static_cast<index_t>(i);
     }
-    if (p[i] > 0) {
-      found.p_dot_g += p[i] * g[i];
-      if (g[i] > highest) {
-        highest = g[i];
-        found.highest_used = static_cast<index_t>(i);
-      }
+    if (if_used_low < lowest_used) {
+      lowest_used = if_used_low;
+      found.lowest_used = static_cast<index_t>(i);
+    }
+    if (if_used_high > highest) {
+      highest = if_used_high;
+      found.highest_used = static_cast<index_t>(i);
     }
   }
   return found;
@@ -104,7 +116,9 @@ class FrankWolfe final : public borel::Optimizer {
                {{"open_loop", Variant::open_loop},
                 {"line_search", Variant::line_search},
                 {"away", Variant::away},
-                {"pairwise", Variant::pairwise}},
+                {"pairwise", Variant::pairwise},
+                {"blended_pairwise", Variant::blended_pairwise},
+                {"fully_corrective", Variant::fully_corrective}},
                "Which directions are used, and for open_loop the step size 2/(k+2).");
       p.choice(
           "step", step,
@@ -149,7 +163,15 @@ class FrankWolfe final : public borel::Optimizer {
     const auto s = static_cast<std::size_t>(found.lowest), a = static_cast<std::size_t>(found.highest_used);
     const std::vector<double>& g = state.gradient;
     const Direction toward{Direction::Kind::toward, found.lowest, found.lowest, g[s] - found.p_dot_g, 1};
-    if (params_.variant == Variant::pairwise)
+    if (params_.variant == Variant::blended_pairwise || params_.variant == Variant::fully_corrective) {
+      const double among_used = g[a] - g[static_cast<std::size_t>(found.lowest_used)],
+                   all = found.p_dot_g - g[s];
+      const bool blended = params_.variant == Variant::blended_pairwise;
+      if (among_used > 0 && among_used >= (blended ? 1 : k_corrected) * all)
+        return {Direction::Kind::pairwise, found.lowest_used, found.highest_used, -among_used, state.p[a]};
+      if (blended) return toward;
+    }
+    if (params_.variant == Variant::pairwise || params_.variant == Variant::fully_corrective)
       return {Direction::Kind::pairwise, found.lowest, found.highest_used, g[s] - g[a], state.p[a]};
     if (params_.variant == Variant::away && state.p[a] < 1 && found.p_dot_g - g[a] < toward.slope)
       return {Direction::Kind::away, found.highest_used, found.highest_used, found.p_dot_g - g[a],
@@ -193,7 +215,8 @@ class FrankWolfe final : public borel::Optimizer {
         const std::span<const double> q_a = columns.get(d.a, d.s);
         curvature += form.diagonal(d.a) - 2 * q_s[a];
         t = step_size(d, k, curvature);
-        for (std::size_t i = 0; i < n; ++i) g[i] += t * (q_s[i] - q_a[i]);
+        borel::dense::add_scaled(t, q_s, g);
+        borel::dense::add_scaled(-t, q_a, g);
       } else {
         // d = +-(e_s - p): Q d = +-(Q e_s - (g - b))
         double p_q_p = found.p_dot_g;

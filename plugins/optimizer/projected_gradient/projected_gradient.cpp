@@ -1,17 +1,16 @@
 // Projected gradient on the simplex.
 //   plain:        p+ = P(p - g(p) / L)                                     P = Euclidean projection
-//   accelerated:  y = p + beta (p - p_before),  p+ = P(y - g(y) / L),  beta = (t - 1) / t+,  t+ = (1 + sqrt(1
-//   + 4 t^2)) / 2
-// Beck, Teboulle, SIAM J. Imaging Sci. 2 (2009), algorithms ISTA and FISTA with their backtracking; restart
-// of the momentum when (y - p+).(p+ - p) > 0: O'Donoghue, Candes, Found. Comput. Math. 15 (2015), section 3.2
-// (gradient scheme). Differs from the papers: y may leave the simplex, where F need not exist; for quadratics
-// g(y) is the same combination of gradients already known (one oracle call less), otherwise y is projected. L
-// may also shrink, by k_shrink per step.
+//   accelerated:  y = p + beta (p - p_before),  p+ = P(y - g(y) / L),  beta = (t - 1) / t+,  t+ = (1 + sqrt(1 + 4 t^2)) / 2
+// Beck, Teboulle, SIAM J. Imaging Sci. 2 (2009), algorithms ISTA and FISTA with their backtracking; restart of the momentum
+// when (y - p+).(p+ - p) > 0: O'Donoghue, Candes, Found. Comput. Math. 15 (2015), section 3.2 (gradient scheme). Differs from
+// the papers: y may leave the simplex, where F need not exist; for quadratics g(y) is the same combination of gradients
+// already known (one oracle call less), otherwise y is projected. L may also shrink, by k_shrink per step.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "borel/draft/dense_kernels.hpp"
 #include "borel/draft/simplex_run.hpp"
 #include "borel/error.hpp"
 #include "borel/plugin.hpp"
@@ -19,6 +18,7 @@
 namespace {
 
 using borel::index_t;
+using borel::dense::dot;
 
 enum class Variant { plain, accelerated };
 enum class StepRule { backtracking, fixed };
@@ -27,12 +27,6 @@ constexpr double k_shrink = 0.9;
 constexpr double k_grow = 2;
 /// Relative difference of two values below which rounding decides their order; gradients are compared then.
 constexpr double k_values_differ = 1e-9;
-
-double dot(const std::vector<double>& x, const std::vector<double>& y) {
-  double sum = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) sum += x[i] * y[i];
-  return sum;
-}
 
 /// A point with value and gradient.
 struct Point {

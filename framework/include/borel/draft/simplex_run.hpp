@@ -28,6 +28,7 @@ class BOREL_EXPORT SimplexRun {
   /// The start, with rounding errors of its sum removed.
   std::vector<double> start() const { return start_; }
 
+  double gap_tolerance() const { return stop_.gap_tolerance; }
   /// Oracle calls that the budget still allows.
   index_t calls_left() const;
   /// Ends the run as used up and returns false when fewer than `calls` are left. Ask before every oracle

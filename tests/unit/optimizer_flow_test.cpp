@@ -1,0 +1,136 @@
+// Flows against exact solutions: accuracy and order where theory promises them, problems from datasets, and the checks that
+// name what is wrong with an objective.
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "borel/error.hpp"
+#include "borel/optimizer.hpp"
+#include "contract/optimizer_subject.hpp"
+#include "dataset/recipes.hpp"
+#include "loader/plugin_set.hpp"
+#include "protocols/problems.hpp"
+#include "protocols/protocol.hpp"
+
+namespace {
+
+using borel::Seed;
+using testing::HasSubstr;
+
+const borel::Registry& registry() {
+  static const borel::Registry* made = [] {
+    auto* fresh = new borel::Registry;
+    borel::load_plugins({{}, false, true}, *fresh);
+    return fresh;
+  }();
+  return *made;
+}
+
+std::shared_ptr<const borel::Dataset> dataset(const char* id) {
+  return borel::Dataset::from(borel::run_recipe(*borel::find_recipe(id)));
+}
+
+std::map<std::string, double> measure(const char* problem, const std::string& method,
+                                      std::map<std::string, std::string> options = {}) {
+  borel::CellInput input;
+  input.dataset = dataset(problem);
+  input.registry = &registry();
+  input.methods = {borel::parse_method_spec(method, "optimizer")};
+  input.options.id = "optimizer.flow";
+  input.options.params = std::move(options);
+  input.seed = Seed{7};
+  const borel::Protocol& protocol = borel::find_protocol("optimizer.flow");
+  EXPECT_EQ(protocol.refuses(input), "");
+  std::map<std::string, double> metrics;
+  for (const borel::Metric& metric : protocol.run(input).metrics) metrics[metric.name] = metric.value;
+  return metrics;
+}
+
+TEST(OptimizerFlow, CrankNicolsonFollowsOrnsteinUhlenbeckToSecondOrder) {
+  auto metrics = measure("flow_ou", "fokker_planck{time_step=0.0125}");
+  EXPECT_LE(metrics["l1_error"], 2.7e-5);
+  EXPECT_GE(metrics["order"], 1.9);
+  EXPECT_LE(metrics["mass_error"], 2e-13);
+  EXPECT_EQ(metrics["steps"], 80);
+}
+
+TEST(OptimizerFlow, ImplicitEulerAndQuantilesReachTheirOrders) {
+  EXPECT_GE(measure("flow_ou_coarse", "fokker_planck{scheme=implicit_euler}")["order"], 0.9);
+  EXPECT_GE(measure("flow_ou_coarse", "jko_1d{scheme=euler}")["order"], 0.9);
+  EXPECT_GE(measure("flow_ou_coarse", "jko_1d{scheme=bdf2}")["order"], 1.5);
+}
+
+TEST(OptimizerFlow, PorousMediumAndRepulsionApproachTheirExactSolutions) {
+  auto porous = measure("flow_barenblatt", "fokker_planck");
+  EXPECT_LE(porous["l1_error"], 5e-3);
+  EXPECT_GE(porous["order"], 0.8);  // the front is no smooth solution
+  auto repulsion = measure("flow_repulsion", "wasserstein_flow");
+  EXPECT_LE(repulsion["l1_error"], 5e-2);
+  EXPECT_GE(repulsion["order"], 0.5);
+}
+
+TEST(OptimizerFlow, SamplersReachMeanAndVarianceWithinTheirError) {
+  for (const char* method : {"langevin{variant=mala}", "langevin{variant=ula, time_step=0.01}"}) {
+    auto metrics = measure("flow_ou_particles", method, {{"time_horizon", "6"}});
+    EXPECT_LE(metrics["mean_error"], 4) << method;
+    EXPECT_LE(metrics["variance_error"], 4) << method;
+  }
+  auto metrics = measure("flow_ou_particles", "svgd", {{"time_horizon", "0"}, {"max_steps", "500"}});
+  EXPECT_LE(metrics["mean_error"], 1);
+  EXPECT_LE(metrics["variance_error"], 4);
+}
+
+TEST(OptimizerFlow, DoubleWellComesToRestAtTheMinimum) {
+  auto metrics = measure("flow_double_well", "fokker_planck{scheme=implicit_euler, time_step=1}",
+                         {{"time_horizon", "0"}, {"stationarity_tolerance", "1e-10"}});
+  EXPECT_LE(std::abs(metrics["energy_excess"]), 1e-12);
+  EXPECT_LE(metrics["l1_error"], 1e-2);
+}
+
+TEST(GradientFault, NamesTheCoordinate) {
+  class Wrong final : public borel::SimplexObjective {
+   public:
+    borel::index_t size() const override { return 5; }
+    std::string_view name() const override { return "wrong"; }
+
+   private:
+    double do_value(std::span<const double> p) const override {
+      double sum = 0;
+      for (double x : p) sum += x * x;
+      return sum;
+    }
+    double do_value_and_gradient(std::span<const double> p, std::span<double> gradient) const override {
+      for (std::size_t i = 0; i < p.size(); ++i) gradient[i] = 2 * p[i];
+      gradient[3] *= 1.01;
+      return do_value(p);
+    }
+  } wrong;
+  const std::vector<double> p{0.1, 0.2, 0.3, 0.2, 0.2};
+  EXPECT_THAT(borel::contract::gradient_fault(wrong, p), HasSubstr("coordinate 3"));
+  for (const auto& f : borel::contract::assorted_problems(7, Seed{1}))
+    EXPECT_EQ(borel::contract::gradient_fault(*f, borel::contract::random_point(7, Seed{2})), "")
+        << f->name();
+}
+
+TEST(ProblemRecipes, EveryProblemBecomesAnObjectiveThatKeepsItsOptimum) {
+  for (const borel::Recipe& recipe : borel::recipes()) {
+    if (recipe.kind != borel::DatasetKind::problem) continue;
+    if (recipe.id.find("large") != std::string::npos || recipe.id.find("wide") != std::string::npos ||
+        recipe.id.find("npmle") != std::string::npos || recipe.id == std::string_view("problem_simplex_ls"))
+      continue;  // seconds each; recipe_test looks at them
+    const auto data = dataset(std::string(recipe.id).c_str());
+    const auto f = borel::make_objective(*data);
+    ASSERT_GT(f->size(), 0) << recipe.id;
+    if (f->domain() != borel::Domain::simplex || !f->optimum() || !data->has("truth/p")) continue;
+    const auto& simplex = static_cast<const borel::SimplexObjective&>(*f);
+    const std::span<const double> p = data->doubles("truth/p");
+    EXPECT_LE(std::abs(simplex.value(p) - *f->optimum()), 1e-12 * (1 + std::abs(*f->optimum()))) << recipe.id;
+    if (simplex.constraints() || simplex.transport()) continue;  // their gap needs multipliers
+    EXPECT_LE(borel::frank_wolfe_gap(simplex, p), data->number("", "optimum_gap") + 1e-12) << recipe.id;
+  }
+}
+
+}  // namespace
