@@ -1,6 +1,8 @@
 // The borel program: global options, one sub-command per file, errors to exit codes.
 #include <algorithm>
 #include <exception>
+#include <filesystem>
+#include <new>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -87,6 +89,12 @@ int main(int argc, char** argv) {
   } catch (const borel::Error& error) {
     fmt::print(stderr, "borel: error: {}\n", error.what());
     return error.exit_code();
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "borel: error: {}: {}\n", error.path1().string(), error.code().message());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "borel: error: not enough memory; choose smaller sizes\n");
+    return 2;
   } catch (const std::exception& error) {
     fmt::print(stderr, "borel: internal error: {}\n", error.what());
     return 1;

@@ -67,6 +67,16 @@ TEST(StudyEngine, RunsEveryCellOnceAndThenNone) {
   EXPECT_EQ(world.protocol.n_runs, 12);
 }
 
+TEST(StudyEngine, RefusesAFolderWithFilesOfSomebodyElse) {
+  TemporaryFolder folder;
+  World world;
+  std::filesystem::create_directories(folder.path() / "figures");
+  std::ofstream(folder.path() / "figures" / "mine.csv") << "1\n";
+  EXPECT_THROW(run(world, k_study, folder.path()), Error);
+  EXPECT_EQ(read_text(folder.path() / "figures" / "mine.csv"), "1\n");
+  EXPECT_EQ(world.protocol.n_runs, 0);
+}
+
 TEST(StudyEngine, GivesTheSameBitsForAnyNumberOfThreads) {
   World world;
   std::string expected;

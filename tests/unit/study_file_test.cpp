@@ -99,6 +99,18 @@ TEST(StudyFile, RefusesADatasetOfTheWrongKind) {
   }
 }
 
+TEST(StudyFile, RefusesAnEmptyListOfValues) {
+  World world;
+  try {
+    world.plan(
+        "[[compare]]\nprotocol = \"test.guess\"\ndatasets = [\"small\"]\nmethods = [{ id = \"shifted\", "
+        "shift = [] }]\n");
+    FAIL() << "was accepted";
+  } catch (const StudyError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("'shift' must not be an empty list"));
+  }
+}
+
 TEST(SpecGrid, SplitsListsAtTheirOwnCommas) {
   EXPECT_THAT(list_elements("[1, 2,3]"), ElementsAre("1", "2", "3"));
   EXPECT_THAT(list_elements("[[1, 2], [3]]"), ElementsAre("[1, 2]", "[3]"));

@@ -133,6 +133,9 @@ void check_agreement(const Manifest& text, const PluginManifest& symbol) {
   if (symbol.abi != static_cast<std::uint32_t>(text.abi)) differs("the ABI version", text.abi, symbol.abi);
   if (symbol.struct_size != sizeof(PluginManifest))
     differs("the manifest size", sizeof(PluginManifest), symbol.struct_size);
+  if (!symbol.plugin_id || !symbol.fingerprint || !symbol.register_into)
+    throw PluginError(
+        "exports a borel_plugin_manifest with null members; build it again with borel_add_plugin()");
   if (symbol.plugin_id != text.id) differs("the id", text.id, symbol.plugin_id);
   if (symbol.fingerprint != text.facts.at("headers"))
     differs("the fingerprint", text.facts.at("headers"), symbol.fingerprint);

@@ -1,5 +1,9 @@
 #include "protocols/attention_call.hpp"
 
+#include <cmath>
+
+#include <fmt/format.h>
+
 namespace borel {
 namespace {
 
@@ -81,6 +85,12 @@ PreparedCall::PreparedCall(const AttentionPair& pair, TensorView<const float, 3>
 void PreparedCall::forward(TensorView<float, 3> o) const {
   check_call(attention_, call_, o);
   attention_.forward(call_, o);
+}
+
+void expect_finite(std::string_view what, index_t row, std::span<const float> values) {
+  for (std::size_t c = 0; c < values.size(); ++c)
+    if (!std::isfinite(values[c]))
+      throw MethodError(fmt::format("{} row {} is not finite: component {} is {}", what, row, c, values[c]));
 }
 
 }  // namespace borel

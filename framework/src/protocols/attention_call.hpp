@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "borel/attention.hpp"
@@ -51,5 +53,8 @@ class PreparedCall {
   PositionPlan plan_;
   AttentionCall call_;
 };
+
+/// A result with NaN or infinity must not be scored. @throws MethodError naming `what` ("output", "weights") and the row
+void expect_finite(std::string_view what, index_t row, std::span<const float> values);
 
 }  // namespace borel

@@ -140,6 +140,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
         effective_weights(*pair.attention, prepared.call(), h, begin, end, weights);
         for (index_t i = 0; i < end - begin; ++i) {
           const std::span<float> row = weights.row(i);
+          expect_finite("weights", begin + i, row);
           const Concentration c = concentration_of(row);
           sparsity.push_back(c.sparsity);
           entropy.push_back(c.entropy_nats);

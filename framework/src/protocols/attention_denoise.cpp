@@ -176,6 +176,7 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
       Square result = noisy_;
       index_t unanswered = 0;
       for (index_t i = 0; i < n; ++i) {
+        expect_finite("output", i, o.row(0, i));
         const double weight = static_cast<double>(o(0, i, 1));
         const double value = static_cast<double>(o(0, i, 0)) / weight;
         if (weight > k_min_weight && std::isfinite(value))

@@ -245,6 +245,7 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
       prepared_->forward(o);
       for (index_t i = 0; i < n_targets_; ++i) {
         const std::span<const float> row = o.row(0, i);
+        expect_finite("output", i, row);
         const auto predicted = std::max_element(row.begin(), row.end()) - row.begin();
         found.n_right += predicted == text_[static_cast<std::size_t>(target(i))];
         ++found.n;
@@ -259,6 +260,7 @@ class AttentionRecall final : public ProtocolWithOptions<Options> {
         const index_t source = true_source(text_, begin_, target(i), order_);
         if (source < 0) continue;
         const std::span<const float> row = weights.row(i);
+        expect_finite("weights", i, row);
         const float its = row[static_cast<std::size_t>(source - begin_)];
         double total = 0;
         index_t above = 0, equal = 0;

@@ -63,7 +63,9 @@ class Merge {
     for (const Source& source : sources_)
       for (const auto& facts : source.journal.runs) {
         json list = json::array();
-        for (const auto& [name, value] : facts) list.push_back({name, value});
+        for (const auto& [name, value] : facts)
+          if (name != "shard")
+            list.push_back({name, value});  // a merged run is no shard: resume does all of it
         journal.append({{"type", "run"}, {"provenance", std::move(list)}});
       }
     for (const auto& [id, merged] : cells_) {

@@ -151,9 +151,11 @@ Blocks per_dataset(const Blocks& blocks) {
       n_merged = 0;
     }
     ++n_merged;
-    std::vector<double>& mean = merged.cost.back();
-    for (std::size_t e = 0; e < ranks.size(); ++e)
-      mean[e] += (ranks[e] - mean[e]) / static_cast<double>(n_merged);
+    // Sums of ranks are exact, so that equal means are equal; they are divided in the end.
+    for (std::size_t e = 0; e < ranks.size(); ++e) merged.cost.back()[e] += ranks[e];
+    const bool last = b + 1 == blocks.cost.size() || blocks.dataset[b + 1] != blocks.dataset[b];
+    for (std::size_t e = 0; last && e < ranks.size(); ++e)
+      merged.cost.back()[e] /= static_cast<double>(n_merged);
   }
   return merged;
 }

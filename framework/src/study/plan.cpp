@@ -210,14 +210,20 @@ class Planner {
     MethodSpec written = comparison.options.spec;
     written.id = std::string(protocol.id());
     const std::vector<ParamInfo> infos = protocol.option_infos();
-    for (MethodSpec& given : expand_grid(written, infos)) {
-      try {
-        std::string canonical = protocol.canonical_options(given);
-        out.push_back({std::move(given), std::move(canonical)});
-      } catch (const Error& error) {
-        const Spot spot = comparison.options.spot.line ? comparison.options.spot : comparison.spot;
-        problems_.add(spot, error.what());
+    const auto add_problem = [&](const Error& error) {
+      problems_.add(comparison.options.spot.line ? comparison.options.spot : comparison.spot, error.what());
+    };
+    try {
+      for (MethodSpec& given : expand_grid(written, infos)) {
+        try {
+          std::string canonical = protocol.canonical_options(given);
+          out.push_back({std::move(given), std::move(canonical)});
+        } catch (const Error& error) {
+          add_problem(error);
+        }
       }
+    } catch (const Error& error) {  // the grid itself: an empty list
+      add_problem(error);
     }
     return out;
   }

@@ -18,6 +18,13 @@ RunLock::RunLock(const RunFolder& folder) {
   std::filesystem::create_directories(folder.root, status);
   if (status)
     throw Error(fmt::format("run folder {} cannot be made: {}", folder.root.string(), status.message()));
+  // A run replaces study.toml, results, figures: it must not move in among files of somebody else.
+  if (!std::filesystem::exists(folder.journal()))
+    for (const auto& entry : std::filesystem::directory_iterator(folder.root))
+      if (entry.path().filename() != "run.lock")
+        throw Error(
+            fmt::format("{} is not empty and no run folder (it holds {}); choose another one with --out",
+                        folder.root.string(), entry.path().filename().string()));
   const std::string file = (folder.root / "run.lock").string();
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw Error(fmt::format("{} cannot be opened: {}", file, std::strerror(errno)));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 namespace borel {
 namespace {
 
@@ -61,6 +63,9 @@ std::vector<MethodSpec> expand_grid(const MethodSpec& spec, std::span<const Para
                                    [&wanted = name](const ParamInfo& p) { return p.name == wanted; });
     if (info == params.end()) continue;
     const std::vector<std::string> elements = list_elements(value);
+    if (elements.empty() && info->type != ParamType::reals)
+      throw ParamError(
+          fmt::format("'{}' must not be an empty list: give one value or more, or leave it out", name));
     const bool of_lists = !elements.empty() && is_list(elements.front());
     if (info->type == ParamType::reals && !of_lists) continue;
     std::vector<MethodSpec> next;

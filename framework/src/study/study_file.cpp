@@ -325,7 +325,8 @@ Study parse_study(std::string_view text, std::string_view file) {
 Study read_study(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   std::ostringstream text;
-  if (!std::filesystem::is_regular_file(file) || !in || !(text << in.rdbuf()))
+  if (!std::filesystem::is_regular_file(file) || !in ||
+      (in.peek() != std::ifstream::traits_type::eof() && !(text << in.rdbuf())))
     throw StudyError(fmt::format("{}: cannot be read as a study file (TOML); does it exist?", file.string()));
   return parse_study(text.str(), file.string());
 }

@@ -191,6 +191,9 @@ NewtonRun newton(const Problem& problem, std::vector<double> values, const borel
   for (int step = 0; step < k_newton_steps; ++step) {
     stop.throw_if_stopped();
     run.likelihood = problem.likelihood(run.values, &gradient, &run.factor);
+    if (!std::isfinite(run.likelihood))
+      throw borel::MethodError(
+          "density logspline: no start with falling tails was found (nearly all samples equal?); use kde");
     factorise(run.factor, problem.size());
     const std::vector<double> direction = solve(run.factor, gradient);
     double decrement = 0;
@@ -223,8 +226,11 @@ LogsplineFit fit_logspline(const StandardPoints& points, std::vector<double> kno
   const Moments moments(points, knots);
   // log of the normal density at the knots: its tails fall.
   std::vector<double> values;
-  const double half_width = std::max(1.0, std::max(-knots.front(), knots.back()));
-  for (const double knot : knots) values.push_back(-0.5 * knot * knot / half_width);
+  // Centred between the knots when all stand on one side of 0 (nearly all samples equal), or a tail would rise.
+  const double centre = knots.front() < 0 && knots.back() > 0 ? 0 : 0.5 * (knots.front() + knots.back());
+  const double half_width = std::max(1.0, std::max(centre - knots.front(), knots.back() - centre));
+  const auto start_value = [&](double knot) { return -0.5 * (knot - centre) * (knot - centre) / half_width; };
+  for (const double knot : knots) values.push_back(start_value(knot));
   LogsplineFit best;
   double best_score = k_infinity;
   index_t iterations = 0;
@@ -266,7 +272,7 @@ LogsplineFit fit_logspline(const StandardPoints& points, std::vector<double> kno
     for (std::size_t k = 0; k < knots.size(); ++k)
       left += values[k] * spline.left_slope(k), right += values[k] * spline.right_slope(k);
     if (!(left > 0 && right < 0))  // the tails must fall: from the normal again
-      for (std::size_t k = 0; k < knots.size(); ++k) values[k] = -0.5 * knots[k] * knots[k] / half_width;
+      for (std::size_t k = 0; k < knots.size(); ++k) values[k] = start_value(knots[k]);
   }
   best.iterations = iterations;
   return best;

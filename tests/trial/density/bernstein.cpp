@@ -35,7 +35,18 @@ class Likelihood final : public SimplexObjective, public MixtureLikelihood {
   TensorView<const double, 2> likelihood() const override {
     return {matrix_.data(), {static_cast<index_t>(weights_.size()), n_}};
   }
+  index_t n_rows() const override { return static_cast<index_t>(weights_.size()); }
   std::span<const double> row_weight() const override { return weights_; }
+  void column(index_t j, std::span<double> out) const override {
+    for (index_t i = 0; i < n_rows(); ++i) out[static_cast<std::size_t>(i)] = likelihood()(i, j);
+  }
+  void multiply(std::span<const double> p, std::span<double> out) const override {
+    for (index_t i = 0; i < n_rows(); ++i) out[static_cast<std::size_t>(i)] = dot(i, p);
+  }
+  void multiply_transposed(std::span<const double> r, std::span<double> out) const override {
+    std::fill(out.begin(), out.end(), 0);
+    for (index_t i = 0; i < n_rows(); ++i) add(i, r[static_cast<std::size_t>(i)], out);
+  }
 
  protected:
   double do_value(std::span<const double> p) const override {
