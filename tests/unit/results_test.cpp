@@ -38,6 +38,7 @@ RunResults rich_results() {
     cell.dataset = "data";
     cell.dataset_digest = "sha256:0";
     cell.methods = {{"guesser", "m", "guesser/m{a=1, b=\"x\"}", "m, or \"n\"", "/p.so", "00ff"}};
+    cell.label = "m, or \"n\" + other";
     cell.repetition = i;
     cell.seed = 0xFFFFFFFFFFFFFFF0ULL + static_cast<std::uint64_t>(i);
     cell.result.wall_s = 0.1 * i;
@@ -109,7 +110,7 @@ TEST(ResultsCsv, QuotesTextAndKeepsEveryBit) {
   EXPECT_THAT(table,
               testing::StartsWith(
                   "cell_id,dataset,options,label,guesser,repetition,seed,outcome,reason,error,gap\r\n"));
-  EXPECT_THAT(table, testing::HasSubstr("\"m, or \"\"n\"\"\""));
+  EXPECT_THAT(table, testing::HasSubstr("\"m, or \"\"n\"\" + other\""));
   EXPECT_THAT(table, testing::HasSubstr("failed,\"it broke,\nbadly\",,\r\n"));
   EXPECT_THAT(table, testing::HasSubstr(",18446744073709551600,ok,,0.1,nan\r\n"));
   EXPECT_THAT(read_text(folder.path() / "csv" / "other.thing.csv"), testing::HasSubstr(",ok,,2.1,inf\r\n"));

@@ -199,8 +199,8 @@ void read_cells(const h5::Reader& in, RunResults& results) {
   const auto id = in.read_strings("cells/id"), protocol = in.read_strings("cells/protocol"),
              options = in.read_strings("cells/options"), dataset = in.read_strings("cells/dataset"),
              digest = in.read_strings("cells/dataset_digest"), specs = in.read_strings("cells/specs"),
-             seed = in.read_strings("cells/seed"), outcome = in.read_strings("cells/outcome"),
-             reason = in.read_strings("cells/reason");
+             label = in.read_strings("cells/label"), seed = in.read_strings("cells/seed"),
+             outcome = in.read_strings("cells/outcome"), reason = in.read_strings("cells/reason");
   const auto repetition = in.read<std::int64_t>("cells/repetition");
   const auto wall_s = in.read<double>("cells/wall_s");
   for (std::size_t i = 0; i < id.size(); ++i) {
@@ -213,6 +213,7 @@ void read_cells(const h5::Reader& in, RunResults& results) {
     for (const json& use : json::parse(specs.at(i)))
       cell.methods.push_back({use.at("family"), use.at("id"), use.at("spec"), use.at("label"),
                               use.at("plugin_file"), use.at("plugin_sha256")});
+    cell.label = label.at(i);
     cell.repetition = repetition.at(i);
     std::from_chars(seed.at(i).data(), seed[i].data() + seed[i].size(), cell.seed);
     cell.result.outcome = outcome_from(outcome.at(i));
