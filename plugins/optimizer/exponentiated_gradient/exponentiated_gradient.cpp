@@ -54,6 +54,8 @@ void normalise(Point& point) {
   }
 }
 
+constexpr int k_most_halvings = 200;
+
 class ExponentiatedGradient final : public borel::Optimizer {
  public:
   struct Params {
@@ -123,13 +125,13 @@ class ExponentiatedGradient final : public borel::Optimizer {
     Point trial = now;
     double eta = first_step(f, now);
     for (index_t k = 1;; ++k) {
-      for (;; eta *= k_shrink) {
+      for (int halvings = 0;; eta *= k_shrink, ++halvings) {
         double largest_move = 0;
         for (std::size_t i = 0; i < n; ++i) trial.log_p[i] = now.log_p[i] - eta * now.gradient[i];
         normalise(trial);
         for (std::size_t i = 0; i < n; ++i)
           largest_move = std::max(largest_move, std::abs(trial.p[i] - now.p[i]));
-        if (largest_move == 0) {
+        if (largest_move == 0 || halvings > k_most_halvings) {
           run.stall("a multiplicative step does not move p");
           return run.result(std::move(now.p));
         }
