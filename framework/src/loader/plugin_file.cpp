@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -93,6 +94,14 @@ void set_float_mode([[maybe_unused]] unsigned mode) {
 #endif
 }
 
+/// Never unloaded, on purpose. The list is reachable for ever, so that a leak checker does not report its libraries.
+const boost::dll::shared_library* keep_forever(std::unique_ptr<boost::dll::shared_library> library) {
+  static std::mutex mutex;
+  static auto& libraries = *new std::vector<std::unique_ptr<boost::dll::shared_library>>;
+  const std::scoped_lock lock(mutex);
+  return libraries.emplace_back(std::move(library)).get();
+}
+
 /// Loads the file for the rest of the process: methods, traits and exceptions may refer to its code at any
 /// time.
 const PluginManifest& open_forever(const fs::path& file) {
@@ -107,7 +116,7 @@ const PluginManifest& open_forever(const fs::path& file) {
     throw PluginError(
         fmt::format("cannot be loaded: {}", text ? text : "the dynamic loader gives no reason"));
   }
-  const boost::dll::shared_library* kept = library.release();  // on purpose: never unloaded
+  const boost::dll::shared_library* kept = keep_forever(std::move(library));
   if (float_mode() != mode_before) {
     set_float_mode(mode_before);
     throw PluginError(
