@@ -108,6 +108,8 @@ Pass<T>::Pass(const Architecture& architecture, std::span<const Mixer<T>* const>
                 (architecture.config().feed_forward == FeedForward::gated ? 2 : 1)),
       d_active_(architecture.config().d_feed_forward),
       keep_(keep) {
+  // Batches are parallel already, and one thread gives the same bits every time.
+  [[maybe_unused]] static const bool pinned = (openblas_set_num_threads(1), true);
   const auto layers = architecture.layers();
   kept_.resize(keep ? layers.size() : 1);
   for (std::size_t l = 0; l < layers.size(); ++l) {

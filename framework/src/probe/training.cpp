@@ -4,7 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include <cblas.h>
 #include <fmt/format.h>
 
 namespace borel::probe {
@@ -115,7 +114,6 @@ Trainer::Trainer(const TrainingConfig& config, const Registry& registry, std::sp
           fmt::format("layer {}: the mechanism offers no gradients (ability 'backward'), so a network "
                       "with it cannot be trained",
                       l));
-  openblas_set_num_threads(1);  // batches are parallel already, and one thread gives the same bits every time
   state_.parameters = architecture_.initial_parameters(Seed{config.seed}.derive("init"));
   state_.first_moment = state_.second_moment = gradient_ = std::vector<float>(state_.parameters.size());
   const auto plans = architecture_.plans(state_.parameters, n, true, {});
