@@ -38,7 +38,7 @@ width = 16
 heads = 2
 feed_forward_width = 24
 length = 32
-steps = 60
+steps = 300
 batch = 4
 chunk = 2
 warmup = 5
@@ -103,7 +103,7 @@ TEST(ProbeCheckpoint, OtherPositionsUseTheSameWeightsUnlessTheyNeedTheirOwn) {
 TEST(ProbeGeneration, ContinuesAPatternThatWasLearnt) {
   const auto text = counting_text();
   Trainer trainer(small_training(), registry(), text);
-  for (int i = 0; i < 60; ++i) trainer.step();
+  for (int i = 0; i < 300; ++i) trainer.step();
   std::string written;
   generate(trainer.architecture(), trainer.state().parameters, "abcdefgabcdefg", {10, 0, 0, Seed{1}},
            [&](std::uint8_t byte) { written.push_back(static_cast<char>(byte)); });
