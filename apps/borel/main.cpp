@@ -26,6 +26,8 @@ void add_commands(CLI::App& app, Session& session) {
   add_report(app, session);
   add_why(app, session);
   add_data(app, session);
+  add_train(app, session);
+  add_generate(app, session);
   add_completion(app, session);
   add_man(app, session);
 }

@@ -37,6 +37,7 @@ void add_bench(CLI::App& app, Session& session);
 void add_check(CLI::App& app, Session& session);
 void add_completion(CLI::App& app, Session& session);
 void add_data(CLI::App& app, Session& session);
+void add_generate(CLI::App& app, Session& session);
 void add_info(CLI::App& app, Session& session);
 void add_list(CLI::App& app, Session& session);
 void add_man(CLI::App& app, Session& session);
@@ -46,6 +47,7 @@ void add_plan(CLI::App& app, Session& session);
 void add_report(CLI::App& app, Session& session);
 void add_resume(CLI::App& app, Session& session);
 void add_run(CLI::App& app, Session& session);
+void add_train(CLI::App& app, Session& session);
 void add_why(CLI::App& app, Session& session);
 
 /// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).

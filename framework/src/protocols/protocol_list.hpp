@@ -13,6 +13,7 @@ const Protocol& density_fit();
 const Protocol& density_sampling();
 const Protocol& optimizer_convergence();
 const Protocol& optimizer_flow();
+const Protocol& position_extrapolation();
 const Protocol& position_response();
 
 }  // namespace borel

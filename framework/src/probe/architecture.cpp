@@ -1,0 +1,210 @@
+#include "probe/architecture.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace borel::probe {
+namespace {
+
+const MethodSpec& of_layer(const std::vector<MethodSpec>& specs, index_t layer) {
+  return specs.size() == 1 ? specs.front() : specs[static_cast<std::size_t>(layer)];
+}
+
+void check(const ModelConfig& config) {
+  const auto positive = [](std::string_view name, index_t value) {
+    if (value < 1) throw ParamError(fmt::format("model: {} must be at least 1; got {}", name, value));
+  };
+  positive("n_layers", config.n_layers);
+  positive("d_model", config.d_model);
+  positive("n_heads", config.n_heads);
+  positive("d_feed_forward", config.d_feed_forward);
+  positive("train_length", config.train_length);
+  if (config.d_model % config.n_heads != 0)
+    throw ParamError(fmt::format("model: d_model must be a multiple of n_heads; got {} and {}",
+                                 config.d_model, config.n_heads));
+  for (const auto* specs : {&config.attention, &config.position})
+    if (specs->size() != 1 && static_cast<index_t>(specs->size()) != config.n_layers)
+      throw ParamError(fmt::format("model: name one method for all layers or one for each of the {}; got {}",
+                                   config.n_layers, specs->size()));
+}
+
+// Where the map of ExtraInput::Values gives the default. The ends of a range are reached by no x: half a percent before.
+double bias_of_default(const ExtraInput& input) {
+  constexpr double k_end = 0.005;
+  switch (input.values) {
+    case ExtraInput::Values::real:
+      return input.default_value;
+    case ExtraInput::Values::non_negative:
+      return std::log(std::expm1(std::max(input.default_value, k_end)));
+    case ExtraInput::Values::unit_interval: {
+      const double p = std::clamp(input.default_value, k_end, 1 - k_end);
+      return std::log(p / (1 - p));
+    }
+    case ExtraInput::Values::non_positive:
+      return -std::log(std::expm1(std::max(-input.default_value, k_end)));
+  }
+  return 0;
+}
+
+}  // namespace
+
+index_t Architecture::add(ParameterSlice slice) {
+  slice.size = 1;
+  for (index_t extent : slice.shape) slice.size *= extent;
+  slice.offset = n_parameters_;
+  n_parameters_ += slice.size;
+  slices_.push_back(std::move(slice));
+  return static_cast<index_t>(slices_.size()) - 1;
+}
+
+index_t Architecture::add_matrix(std::string name, index_t rows, index_t columns, double sd) {
+  return add({std::move(name), {rows, columns}, 0, 0, true, true, [sd](Rng& rng, std::span<float> values) {
+                for (float& value : values) value = static_cast<float>(sd * rng.normal());
+              }});
+}
+
+index_t Architecture::add_ones(std::string name, index_t n) {
+  return add({std::move(name), {n}, 0, 0, true, false, [](Rng&, std::span<float> values) {
+                std::fill(values.begin(), values.end(), 1.0F);
+              }});
+}
+
+void Architecture::add_extra_inputs(Layer& layer, const std::string& prefix) {
+  for (const ExtraInput& input : layer.extra) {
+    const index_t width = config_.n_heads * input.width;
+    // Small weights: the mechanism starts near the default that its authors chose.
+    layer.extra_weight.push_back(add_matrix(prefix + "extra/" + input.name + "/weight", config_.d_model,
+                                            width, 0.1 / std::sqrt(static_cast<double>(config_.d_model))));
+    layer.extra_bias.push_back(add({prefix + "extra/" + input.name + "/bias",
+                                    {width},
+                                    0,
+                                    0,
+                                    true,
+                                    false,
+                                    [start = bias_of_default(input)](Rng&, std::span<float> values) {
+                                      std::fill(values.begin(), values.end(), static_cast<float>(start));
+                                    }}));
+  }
+}
+
+void Architecture::add_declared(std::span<const ParameterTensor> declared, const std::string& prefix,
+                                std::vector<index_t>& out) {
+  for (const ParameterTensor& tensor : declared) {
+    // A tensor that all layers share is made by the first of them.
+    const std::string name =
+        (tensor.shared_by_layers ? prefix.substr(prefix.find('/') + 1) : prefix) + tensor.name;
+    const auto known = std::find_if(slices_.begin(), slices_.end(),
+                                    [&](const ParameterSlice& slice) { return slice.name == name; });
+    if (known == slices_.end())
+      out.push_back(add({name, tensor.shape, 0, 0, tensor.trainable, false, tensor.init}));
+    else if (known->shape == tensor.shape)
+      out.push_back(known - slices_.begin());
+    else
+      throw MethodError(fmt::format(
+          "parameter {} is shared by all layers, but they declare it with different shapes", name));
+  }
+}
+
+Architecture::Architecture(const ModelConfig& config, const Registry& registry) : config_(config) {
+  check(config);
+  const index_t d = config.d_model;
+  const double sd = 1 / std::sqrt(static_cast<double>(d));
+  const double n_residual = std::sqrt(2.0 * static_cast<double>(config.n_layers));
+  embedding_ = add_matrix("embedding", k_vocabulary, d, 0.02);
+  for (index_t l = 0; l < config.n_layers; ++l) {
+    const std::string prefix = fmt::format("layer_{}/", l);
+    Layer layer;
+    layer.attention = registry.make<Attention>(of_layer(config.attention, l));
+    layer.position = registry.make<PositionEncoding>(of_layer(config.position, l));
+    const AttentionTraits traits = layer.attention->traits();
+    const auto refuse = [&](std::string_view why) {
+      throw MethodError(fmt::format("layer {} cannot use {} with {}: {}", l,
+                                    of_layer(config.attention, l).text(), of_layer(config.position, l).text(),
+                                    why));
+    };
+    if (!traits.causal) refuse("the mechanism is not causal, and the network predicts the next byte");
+    layer.context.h_q = layer.context.h_kv = config.n_heads;
+    layer.context.d_k = layer.context.d_v = d / config.n_heads;
+    layer.context.max_n = config.train_length;
+    layer.context.layer_index = l;
+    layer.context.n_layers = config.n_layers;
+    layer.d_plan = layer.attention->plan_d_head(layer.context);
+    layer.extra = layer.attention->extra_inputs(layer.context);
+    layer.attention_norm = add_ones(prefix + "attention_norm", d);
+    layer.qkv = add_matrix(prefix + "qkv", d, 3 * d, sd);
+    layer.attention_out = add_matrix(prefix + "attention_out", d, d, sd / n_residual);
+    add_extra_inputs(layer, prefix);
+    add_declared(layer.attention->parameters(layer.context), prefix + "attention/",
+                 layer.attention_parameters);
+    const auto positions = layer.position->parameters(config.n_heads, layer.d_plan, d);
+    add_declared(positions, prefix + "position/", layer.position_parameters);
+    layer.learns_positions = !layer.position->embedding() &&
+                             std::any_of(positions.begin(), positions.end(),
+                                         [](const ParameterTensor& tensor) { return tensor.trainable; });
+    layer.feed_forward_norm = add_ones(prefix + "feed_forward_norm", d);
+    const index_t d_in = config.d_feed_forward * (config.feed_forward == FeedForward::gated ? 2 : 1);
+    layer.feed_forward_in = add_matrix(prefix + "feed_forward_in", d, d_in, sd);
+    layer.feed_forward_out =
+        add_matrix(prefix + "feed_forward_out", config.d_feed_forward, d,
+                   1 / std::sqrt(static_cast<double>(config.d_feed_forward)) / n_residual);
+    layers_.push_back(std::move(layer));
+  }
+  final_norm_ = add_ones("final_norm", d);
+}
+
+std::vector<float> Architecture::initial_parameters(Seed seed) const {
+  std::vector<float> flat(static_cast<std::size_t>(n_parameters_));
+  for (const ParameterSlice& slice : slices_) {
+    Rng rng(seed.derive(slice.name));
+    slice.init(rng, std::span(flat).subspan(static_cast<std::size_t>(slice.offset),
+                                            static_cast<std::size_t>(slice.size)));
+  }
+  return flat;
+}
+
+std::vector<std::span<const float>> Architecture::values(std::span<const index_t> slices,
+                                                         std::span<const float> flat) const {
+  std::vector<std::span<const float>> out;
+  for (index_t i : slices)
+    out.push_back(
+        flat.subspan(static_cast<std::size_t>(slice(i).offset), static_cast<std::size_t>(slice(i).size)));
+  return out;
+}
+
+PositionContext Architecture::position_context(index_t l, index_t n, bool training, Seed seed) const {
+  PositionContext context;
+  context.n_q = context.n_k = n;
+  context.n_heads = config_.n_heads;
+  context.d_head = layers_[static_cast<std::size_t>(l)].d_plan;
+  context.layer_index = l;
+  context.n_layers = config_.n_layers;
+  context.train_length = config_.train_length;
+  context.test_length = n;
+  context.training = training;
+  context.seed = seed;
+  return context;
+}
+
+std::vector<PositionPlan> Architecture::plans(std::span<const float> parameters, index_t n, bool training,
+                                              Seed seed) const {
+  std::vector<PositionPlan> out;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    if (layer.attention->traits().fixed_length_only && n != config_.train_length)
+      throw MethodError(
+          fmt::format("layer {}: the mechanism works at its training length of {} tokens only; got {}", l,
+                      config_.train_length, n));
+    const auto given = values(layer.position_parameters, parameters);
+    PositionPlan plan =
+        position_plan(*layer.position, position_context(static_cast<index_t>(l), n, training, seed), given);
+    if (const std::string reason = layer.attention->refuses(plan); !reason.empty())
+      throw MethodError(
+          fmt::format("layer {}: the mechanism does not accept this position plan: {}", l, reason));
+    out.push_back(std::move(plan));
+  }
+  return out;
+}
+
+}  // namespace borel::probe

@@ -1,0 +1,85 @@
+// The row-wise parts of a block and its matrix products, for float and double.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include <cblas.h>
+
+#include "borel/tensor.hpp"
+#include "probe/activation.hpp"
+
+namespace borel::probe {
+
+/// Row-major matrix with a row stride.
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  index_t n_rows = 0, n_columns = 0, stride = 0;
+  MatrixView(T* values, index_t rows, index_t columns)
+      : data(values), n_rows(rows), n_columns(columns), stride(columns) {}
+  T* row(index_t r) const { return data + r * stride; }
+};
+
+/// out = a b + beta out, with either factor transposed. One thread: OpenBLAS is pinned to one, batches are parallel.
+template <class T>
+void multiply(MatrixView<const T> a, bool transpose_a, MatrixView<const T> b, bool transpose_b, T beta,
+              MatrixView<T> out) {
+  const auto m = static_cast<blasint>(out.n_rows), n = static_cast<blasint>(out.n_columns);
+  const auto k = static_cast<blasint>(transpose_a ? a.n_rows : a.n_columns);
+  const auto flag_a = transpose_a ? CblasTrans : CblasNoTrans,
+             flag_b = transpose_b ? CblasTrans : CblasNoTrans;
+  const auto lda = static_cast<blasint>(a.stride), ldb = static_cast<blasint>(b.stride),
+             ldc = static_cast<blasint>(out.stride);
+  if constexpr (std::is_same_v<T, float>)
+    cblas_sgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
+  else
+    cblas_dgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
+}
+
+/// y = x g / sqrt(mean x^2 + eps), Zhang and Sennrich 2019; inverse_rms [n_rows] is kept for the gradient.
+template <class T>
+void rms_norm(MatrixView<const T> x, const T* gain, MatrixView<T> y, T* inverse_rms) {
+  constexpr T k_epsilon = T(1e-6);
+  for (index_t r = 0; r < x.n_rows; ++r) {
+    const T* in = x.row(r);
+    T* out = y.row(r);
+    T partial[8] = {};  // eight sums: a fixed order that compilers turn into vectors
+    index_t c = 0;
+    for (; c + 8 <= x.n_columns; c += 8)
+      for (index_t lane = 0; lane < 8; ++lane) partial[lane] += in[c + lane] * in[c + lane];
+    for (; c < x.n_columns; ++c) partial[0] += in[c] * in[c];
+    T sum = 0;
+    for (T part : partial) sum += part;
+    const T inverse = 1 / std::sqrt(sum / static_cast<T>(x.n_columns) + k_epsilon);
+    inverse_rms[r] = inverse;
+    for (c = 0; c < x.n_columns; ++c) out[c] = in[c] * inverse * gain[c];
+  }
+}
+
+/// d_x += gradient of rms_norm, d_gain += ...: with u = x / rms,  d_x = (g d_y - u mean(u g d_y)) / rms.
+template <class T>
+void rms_norm_backward(MatrixView<const T> x, const T* gain, const T* inverse_rms, MatrixView<const T> d_y,
+                       MatrixView<T> d_x, T* d_gain) {
+  for (index_t r = 0; r < x.n_rows; ++r) {
+    const T* in = x.row(r);
+    const T* dy = d_y.row(r);
+    T* dx = d_x.row(r);
+    const T inverse = inverse_rms[r];
+    T partial[8] = {};
+    index_t c = 0;
+    for (; c + 8 <= x.n_columns; c += 8)
+      for (index_t lane = 0; lane < 8; ++lane) partial[lane] += in[c + lane] * gain[c + lane] * dy[c + lane];
+    for (; c < x.n_columns; ++c) partial[0] += in[c] * gain[c] * dy[c];
+    T sum = 0;
+    for (T part : partial) sum += part;
+    const T along = sum * inverse * inverse / static_cast<T>(x.n_columns);
+    for (c = 0; c < x.n_columns; ++c) {
+      d_gain[c] += in[c] * inverse * dy[c];
+      dx[c] += inverse * (gain[c] * dy[c] - in[c] * along);
+    }
+  }
+}
+
+}  // namespace borel::probe

@@ -1,0 +1,88 @@
+"""Training from outside: kill -9 and another number of threads change no bit; time limit, other configurations, generate.
+
+usage: train_test.py <borel>
+"""
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+
+from borel_runs import Program
+
+CONFIG = """
+dataset = "{text}"
+layers = 2
+width = 32
+heads = 2
+feed_forward_width = 64
+length = 64
+steps = {steps}
+batch = 8
+chunk = 2
+warmup = 10
+learning_rate = 0.005
+attention = "softmax"
+position = "rope"
+"""
+
+
+def weights(program, model, out):
+    """All arrays of a model as bytes: weights, moments, losses."""
+    program.run("data", "export", model, "--out", out)
+    files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*.npy"))}
+    assert any("qkv" in name for name in files) and any("second_moment" in name for name in files), list(files)
+    return files
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        program = Program(sys.argv[1], folder / "data")
+        (folder / "data").mkdir()
+        text = folder / "text.txt"
+        text.write_text("".join(f"{i} bottles stand on the wall, and {i * 7 % 11} fall. " for i in range(900)))
+        program.run("data", "import", folder / "text.h5", text, "--kind", "tokens")
+        config = folder / "small.toml"
+        config.write_text(CONFIG.format(text=folder / "text.h5", steps=400))
+
+        program.run("train", config, "--out", folder / "whole.h5", "--threads", "2", "--quiet")
+
+        torn = folder / "torn.h5"
+        kills = 0
+        while kills < 3:
+            process = program.start("train", config, "--out", torn, "--threads", "1", "--quiet",
+                                    "--checkpoint-every", "0.05")
+            before = torn.stat().st_mtime_ns if torn.exists() else 0
+            while process.poll() is None and (not torn.exists() or torn.stat().st_mtime_ns == before):
+                time.sleep(0.002)
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+        assert kills >= 2, "the training ended before it could be killed"
+        program.run("train", config, "--out", torn, "--threads", "1", "--quiet")
+        whole, resumed = (weights(program, folder / f"{n}.h5", folder / n) for n in ("whole", "torn"))
+        assert whole.keys() == resumed.keys()
+        for array in whole:
+            assert whole[array] == resumed[array], f"{array} differs after {kills} kills"
+
+        limited = program.run("train", config, "--out", folder / "limited.h5", "--time-limit", "0.001")
+        assert "time limit reached" in limited.stdout, limited.stdout
+
+        config.write_text(CONFIG.format(text=folder / "text.h5", steps=401))
+        refused = program.run("train", config, "--out", torn, expect=2)
+        assert "another configuration" in refused.stderr, refused.stderr
+        config.write_text(CONFIG.format(text=folder / "text.h5", steps=10) + "stepz = 3\n")
+        refused = program.run("train", config, expect=2)
+        assert "stepz" in refused.stderr and "steps" in refused.stderr, refused.stderr
+
+        said = program.run("generate", folder / "whole.h5", "--prompt", "7 bottles stand on ", "-n", "9", "--temperature",
+                           "0").stdout
+        assert said == "7 bottles stand on the wall,\n", said
+        print(f"same bits after {kills} kills; {len(whole)} arrays")
+
+
+if __name__ == "__main__":
+    main()

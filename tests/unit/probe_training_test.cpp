@@ -1,0 +1,142 @@
+// Training: the schedule, the data, and the promise of equal bits.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+
+#include <gtest/gtest.h>
+#include <tbb/global_control.h>
+
+#include "loader/plugin_set.hpp"
+#include "probe/training.hpp"
+
+namespace {
+
+using namespace borel;
+using namespace borel::probe;
+
+const Registry& registry() {
+  static const Registry* made = [] {
+    auto* fresh = new Registry;
+    load_plugins({{}, false, true}, *fresh);
+    return fresh;
+  }();
+  return *made;
+}
+
+// Words of a small language: enough structure to learn in a few steps.
+std::vector<std::uint8_t> small_text() {
+  std::vector<std::uint8_t> text;
+  Rng rng(Seed{11});
+  while (text.size() < 6000)
+    for (char c : std::string_view(std::array{"the ", "cat ", "sat ", "on ", "a mat. "}[rng.below(5)]))
+      text.push_back(static_cast<std::uint8_t>(c));
+  return text;
+}
+
+TrainingConfig small_training(const char* attention, const char* position) {
+  TrainingConfig config;
+  config.model.n_layers = 2;
+  config.model.d_model = 32;
+  config.model.n_heads = 2;
+  config.model.d_feed_forward = 64;
+  config.model.train_length = 48;
+  config.model.attention = {parse_method_spec(attention, "attention")};
+  config.model.position = {parse_method_spec(position, "position")};
+  config.n_steps = 80;
+  config.n_batch = 8;
+  config.n_chunk = 2;
+  config.n_warmup = 5;
+  config.learning_rate = 1e-2;
+  return config;
+}
+
+TEST(ProbeTraining, LearnsASmallLanguage) {
+  const auto text = small_text();
+  Trainer trainer(small_training("softmax", "rope"), registry(), text);
+  const double first = trainer.step().loss;
+  EXPECT_NEAR(first, std::log(256.0), 0.2);  // knows nothing
+  while (trainer.state().step < 80) trainer.step();
+  EXPECT_LT(trainer.state().losses.back(), 1.6);
+  const double held = mean_loss(trainer.architecture(), trainer.state().parameters, text, 48, 20);
+  EXPECT_LT(held, 1.8);
+  EXPECT_GT(held, 0.1);
+}
+
+TEST(ProbeTraining, SameBitsForOneAndTwoThreads) {
+  const auto text = small_text();
+  for (const auto& [attention, position] :
+       {std::pair{"softmax", "t5"}, std::pair{"gated_delta", "none"}, std::pair{"softmax", "learned"}}) {
+    std::vector<float> results[2];
+    for (std::size_t threads : {1, 2}) {
+      const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+      Trainer trainer(small_training(attention, position), registry(), text);
+      for (int i = 0; i < 4; ++i) trainer.step();
+      results[threads - 1] = trainer.state().parameters;
+    }
+    EXPECT_EQ(results[0], results[1]) << attention << " " << position;
+  }
+}
+
+TEST(ProbeTraining, GoesOnFromAStateWithTheSameBits) {
+  const auto text = small_text();
+  Trainer whole(small_training("softmax", "rope"), registry(), text);
+  for (int i = 0; i < 3; ++i) whole.step();
+  const TrainingState middle = whole.state();
+  for (int i = 0; i < 3; ++i) whole.step();
+  Trainer second(small_training("softmax", "rope"), registry(), text);
+  second.restore(middle);
+  for (int i = 0; i < 3; ++i) second.step();
+  EXPECT_EQ(whole.state().parameters, second.state().parameters);
+  EXPECT_EQ(whole.state().second_moment, second.state().second_moment);
+}
+
+TEST(ProbeTraining, AStoppedStepChangesNothing) {
+  const auto text = small_text();
+  Trainer trainer(small_training("softmax", "rope"), registry(), text);
+  trainer.step();
+  const std::vector<float> before = trainer.state().parameters;
+  const std::atomic<bool> stop = true;
+  EXPECT_THROW(trainer.step(StopToken(&stop, StopToken::Clock::time_point::max())), Stopped);
+  EXPECT_EQ(trainer.state().parameters, before);
+  EXPECT_EQ(trainer.state().step, 1);
+}
+
+TEST(ProbeTraining, RateRisesThenFollowsACosine) {
+  TrainingConfig config;
+  config.n_warmup = 10;
+  config.n_steps = 110;
+  config.learning_rate = 1;
+  config.final_rate = 0.1;
+  EXPECT_DOUBLE_EQ(learning_rate_at(config, 0), 0.1);
+  EXPECT_DOUBLE_EQ(learning_rate_at(config, 10), 1);
+  EXPECT_NEAR(learning_rate_at(config, 60), 0.55, 1e-12);
+  EXPECT_NEAR(learning_rate_at(config, 110), 0.1, 1e-12);
+}
+
+TEST(ProbeTraining, RepeatedSequencesRepeatAndOthersAreText) {
+  const auto text = small_text();
+  TrainingConfig config = small_training("softmax", "rope");
+  config.repeated_share = 1;
+  std::vector<std::uint8_t> out(65);
+  fill_sequence(config, text, 3, 2, out);
+  bool repeats = false;
+  for (std::size_t period = 8; period <= 32; ++period)
+    repeats |= std::equal(out.begin() + static_cast<std::ptrdiff_t>(period), out.end(), out.begin());
+  EXPECT_TRUE(repeats);
+  config.repeated_share = 0;
+  fill_sequence(config, text, 3, 2, out);
+  EXPECT_NE(std::search(text.begin(), text.end(), out.begin(), out.end()), text.end());
+}
+
+TEST(ProbeTraining, RefusesWhatCannotBeTrained) {
+  const auto text = small_text();
+  TrainingConfig config = small_training("softmax", "rope");
+  config.n_chunk = 3;
+  EXPECT_THROW(Trainer(config, registry(), text), ParamError);
+  config = small_training("softmax", "rope");
+  config.model.d_model = 33;
+  EXPECT_THROW(Trainer(config, registry(), text), ParamError);
+}
+
+}  // namespace
