@@ -12,7 +12,8 @@ namespace borel::app {
 
 void Session::load() {
   if (registry_) return;
-  registry_ = new Registry;
+  static Registry& registry = *new Registry;  // never freed, and reachable for leak checkers
+  registry_ = &registry;
   report_ = load_plugins(search, *registry_);
   report_.throw_if_named_was_refused();
   for (const RefusedPlugin& plugin : report_.refused)

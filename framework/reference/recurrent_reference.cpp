@@ -137,6 +137,7 @@ struct Recurrence {
   Matrix log_decay;              // [n_k, f]
   std::vector<double> strength;  // [n_k], empty without the delta rule
   std::vector<double> bonus;     // [f], empty unless the state is read before it is written
+  bool decays_by_time = false;   // also in steps without a key; log_decay is the same in all
 };
 
 /// Rotates rows as position.hpp says: component pair m by angle[m] . position.
@@ -184,6 +185,9 @@ Matrix run(const AttentionCall& call, const Recurrence& now) {
         for (index_t j = 0; j < n_k; ++j) s(c, j) += now.k(t, c) * written[static_cast<std::size_t>(j)];
       for (index_t c = 0; c < f && !now.bonus.empty() && r >= 0; ++c)
         w(r, t) += now.q(r, c) * now.bonus[static_cast<std::size_t>(c)] * now.k(t, c);
+    } else if (now.decays_by_time && n_k > 0) {
+      for (index_t c = 0; c < f; ++c)
+        for (index_t j = 0; j < n_k; ++j) s(c, j) *= std::exp(now.log_decay(0, c));
     }
     if (now.bonus.empty()) read();
   }
@@ -220,6 +224,7 @@ Matrix recurrent_family(const MethodSpec& spec, const AttentionCall& call, index
         now.k(t, c) *= extra(call, 0, head, t, 0);
       }
   } else if (spec.id == "lru") {  // Orvieto et al. 2023
+    now.decays_by_time = true;
     const bool complex = spec.params.at("eigenvalue") == "complex";
     const index_t n_values = complex ? f / 2 : f;
     for (index_t c = 0; c < f; ++c) {

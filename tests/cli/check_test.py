@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """borel check: each way in which a plugin can misbehave is one broken rule, named, with a line that repeats it."""
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,8 +10,13 @@ borel, fixtures = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 failures = []
 
 
+# A crash must end the child as a crash does, also in a build with the address sanitizer.
+environment = {**os.environ, "ASAN_OPTIONS": "handle_segv=0:" + os.environ.get("ASAN_OPTIONS", "")}
+
+
 def run(*arguments):
-    return subprocess.run([str(borel), *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([str(borel), *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                          env=environment)
 
 
 def expect(name, condition, detail):

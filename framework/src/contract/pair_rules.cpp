@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "borel/error.hpp"
+#include "borel/rng.hpp"
 #include "contract/attention_subject.hpp"
 #include "contract/variants.hpp"
 
@@ -105,6 +106,39 @@ Verdict composes_with_every_position(const Subject& subject) {
   return kept();
 }
 
+/// Masks that no encoding here has, but one from elsewhere may: a region limited in keys and in distance at once leaves rows,
+/// and the last rows of groups of rows, without a key.
+Verdict masks_by_any_region(const Subject& subject) {
+  const Mechanism one = mechanism(subject.registry, subject.spec);
+  if (!one.truth) return not_applicable("no float64 reference knows this id");
+  if (one.method->traits().fixed_length_only) return not_applicable("its projections belong to places");
+  constexpr int k_regions = 40;
+  Rng rng(subject.seed.derive("regions"));
+  const auto interval = [&](index_t limit) {
+    const auto begin = static_cast<index_t>(rng.uniform() * static_cast<double>(limit));
+    return Interval{begin, begin + 1 + static_cast<index_t>(rng.uniform() * 60)};
+  };
+  for (const bool causal : modes(*one.method)) {
+    AttentionInputs inputs(*one.method, {.h_q = 2, .h_kv = 1, .n_q = 99, .n_k = 150, .causal = causal},
+                           subject.seed);
+    for (int n = 0; n < k_regions; ++n) {
+      PairRegion region{.key = interval(150), .distance = interval(100)};
+      if (n % 4 == 3) region.query = {interval(99).begin + inputs.call.query_offset, Interval().end};
+      if (n % 8 == 7) region.distance_stride = 3, region.distance_phase = n % 3;
+      PositionPlan plan;
+      plan.visible = {region};
+      if (!one.method->refuses(plan).empty()) return not_applicable("refuses masks");
+      inputs.call.position = &plan;
+      if (const std::string fault = against_reference(one, inputs.call); !fault.empty())
+        return broken(fmt::format("causal {}, keys [{}, {}), distances [{}, {}) step {}, queries from {}: {}",
+                                  causal, region.key.begin, region.key.end, region.distance.begin,
+                                  region.distance.end, region.distance_stride,
+                                  std::max<index_t>(0, region.query.begin), fault));
+    }
+  }
+  return kept();
+}
+
 /// For encodings from elsewhere: `borel check` of an encoding runs it under every mechanism.
 Verdict composes_with_every_attention(const Subject& subject) {
   for (const std::string& id : subject.registry.ids<Attention>()) {
@@ -119,6 +153,8 @@ Verdict composes_with_every_attention(const Subject& subject) {
 constexpr Rule k_attention_rules[] = {
     {"ComposesWithEveryPosition", "position plans are used, and right, or refused with a reason",
      composes_with_every_position},
+    {"MasksByAnyRegion", "a region of keys and distances hides what it says, also whole rows",
+     masks_by_any_region},
 };
 constexpr Rule k_position_rules[] = {
     {"ComposesWithEveryAttention", "every mechanism uses its plans, rightly, or refuses them with a reason",

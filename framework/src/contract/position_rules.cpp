@@ -130,6 +130,16 @@ PositionPlan from_first_key(PositionPlan plan) {
     rows.insert(rows.end(), band.key_position->begin(), band.key_position->end());
     band.key_position = make_table(std::move(rows));
   }
+  if (plan.bias) {
+    std::vector<float> padded;
+    for (std::size_t at = 0; at < plan.bias->size(); at += static_cast<std::size_t>(plan.bias_width)) {
+      padded.insert(padded.end(), static_cast<std::size_t>(plan.key_offset), 0.0F);
+      const auto row = plan.bias->begin() + static_cast<std::ptrdiff_t>(at);
+      padded.insert(padded.end(), row, row + plan.bias_width);
+    }
+    plan.bias = std::make_shared<const std::vector<float>>(std::move(padded));
+    plan.bias_zero += plan.key_offset, plan.bias_width += plan.key_offset;
+  }
   plan.key_offset = 0;
   for (PositionPlan& member : plan.ensemble) member = from_first_key(member);
   return plan;

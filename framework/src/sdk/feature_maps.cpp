@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::feature_maps {
@@ -35,10 +36,12 @@ HWY_INLINE void for_every_vector(const float* x, float* y, index_t n, Map&& map)
   std::copy_n(rest, n - c, y + c);
 }
 
-/// Highway's exp loses NaN.
+/// Highway's exp loses NaN, and its exponent wraps around to finite values far above ln(largest float).
 HWY_INLINE hn::Vec<Floats> exp_of(hn::Vec<Floats> x) {
   const Floats f;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(f, x), x);
+  const auto power = hn::IfThenElse(hn::Gt(x, hn::Set(f, 88.7228f)),
+                                    hn::Set(f, std::numeric_limits<float>::infinity()), hn::Exp(f, x));
+  return hn::IfThenElse(hn::Eq(x, x), power, x);
 }
 
 void Scale(In in, float factor, Out out) {

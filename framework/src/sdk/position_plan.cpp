@@ -120,16 +120,16 @@ PositionPlan plan_for_rows(const PositionPlan& plan, index_t begin, index_t end)
   return part;
 }
 
-index_t keys_kept(const PositionPlan& plan, index_t n) {
-  if (n <= 0) return 0;
+namespace {
+
+/// Appends the ranges of keys j < n that some query i >= n sees: key j is seen by some of them when i = n is near enough,
+/// as the window only moves away.
+void add_kept_keys(const PositionPlan& plan, index_t n, std::vector<std::pair<index_t, index_t>>& ranges) {
   if (!plan.ensemble.empty()) {
-    index_t most = 0;
-    for (const PositionPlan& member : plan.ensemble) most = std::max(most, keys_kept(member, n));
-    return most;
+    for (const PositionPlan& member : plan.ensemble) add_kept_keys(member, n, ranges);
+    return;
   }
-  if (plan.visible.empty()) return n;
-  // Key j < n is seen by some i >= n when i = n is near enough: the window only moves away.
-  std::vector<std::pair<index_t, index_t>> ranges;
+  if (plan.visible.empty()) ranges.emplace_back(0, n);
   for (const PairRegion& region : plan.visible) {
     if (region.query.end <= n) continue;
     const index_t first_query = std::max(n, region.query.begin);
@@ -140,6 +140,14 @@ index_t keys_kept(const PositionPlan& plan, index_t n) {
     const index_t to = std::min(n, region.key.end);
     if (from < to) ranges.emplace_back(from, to);
   }
+}
+
+}  // namespace
+
+index_t keys_kept(const PositionPlan& plan, index_t n) {
+  if (n <= 0) return 0;
+  std::vector<std::pair<index_t, index_t>> ranges;
+  add_kept_keys(plan, n, ranges);
   std::sort(ranges.begin(), ranges.end());
   index_t kept = 0, covered = 0;
   for (const auto& [from, to] : ranges) {

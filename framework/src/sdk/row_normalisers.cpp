@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
 
 #include "attention_kernels.hpp"
@@ -75,14 +74,61 @@ void Threshold(float* row, index_t n, float largest, float factor, float tau, bo
   });
 }
 
-/// The k-th largest score, or -infinity when there are fewer finite ones.
+/// The k-th largest of `count` >= k numbers: bisection of the level that k of them reach; it ends at a level that parts
+/// exactly k of them from the rest, or where no float lies between its ends. `numbers` is filled up with a vector of
+/// -infinity behind its end.
+float SelectLargest(float* HWY_RESTRICT numbers, index_t count, index_t k) {
+  const RowFloats f;
+  hn::StoreU(hn::Set(f, k_no_score), f, numbers + count);
+  RowVec least = hn::LoadU(f, numbers), most = least;
+  for (index_t c = 0; c < count; c += k_row_lanes) {
+    const RowVec x = hn::LoadU(f, numbers + c);
+    most = hn::Max(most, x);
+    least = hn::Min(least, hn::IfThenElse(hn::Eq(x, hn::Set(f, k_no_score)), least, x));
+  }
+  // least may hold -infinity from the first vector when count < lanes: then it is only a lower start.
+  float low = std::max(hn::GetLane(hn::MinOfLanes(f, least)), -std::numeric_limits<float>::max());
+  float high = hn::GetLane(hn::MaxOfLanes(f, most));
+  const auto reach = [&](float level) {
+    const RowVec limit = hn::Set(f, level);
+    index_t n = 0;
+    for (index_t c = 0; c < count; c += k_row_lanes)
+      n += static_cast<index_t>(hn::CountTrue(f, hn::Ge(hn::LoadU(f, numbers + c), limit)));
+    return n;
+  };
+  for (;;) {  // at least k reach low; fewer reach high, or it is the largest of all
+    const float middle = 0.5f * low + 0.5f * high;
+    if (!(middle > low && middle < high)) return reach(high) >= k ? high : low;
+    const index_t n = reach(middle);
+    if (n == k) {
+      RowVec smallest = hn::Set(f, high);
+      const RowVec limit = hn::Set(f, middle);
+      for (index_t c = 0; c < count; c += k_row_lanes) {
+        const RowVec x = hn::LoadU(f, numbers + c);
+        smallest = hn::Min(smallest, hn::IfThenElse(hn::Ge(x, limit), x, smallest));
+      }
+      return hn::GetLane(hn::MinOfLanes(f, smallest));
+    }
+    (n > k ? low : high) = middle;
+  }
+}
+
+/// The k-th largest score, or -infinity when there are fewer finite ones. `buffer` has room for capacity + k_row_pad.
 float KthLargest(float* row, index_t n, index_t k, float* buffer, index_t capacity) {
   const RowFloats f;
   float bound = k_no_score;
   index_t count = 0;
   const auto cut = [&] {
-    std::nth_element(buffer, buffer + k - 1, buffer + count, std::greater<>());
-    count = k, bound = buffer[k - 1];
+    bound = SelectLargest(buffer, count, k);
+    const index_t n_before = count;
+    count = 0;
+    for (index_t c = 0; c < n_before;
+         c += k_row_lanes) {  // what is written lies behind what is still to be read
+      const RowVec x = hn::LoadU(f, buffer + c);
+      count += static_cast<index_t>(hn::CompressStore(x, hn::Gt(x, hn::Set(f, bound)), f, buffer + count));
+    }
+    std::fill(buffer + count, buffer + k, bound);
+    count = k;
   };
   for_vectors(row, n, k_no_score, [&](const float* at) {
     const RowVec x = hn::LoadU(f, at);
@@ -103,12 +149,40 @@ void SoftmaxFrom(float* row, index_t n, float bound, float largest) {
   RowVec sum = hn::Zero(f);
   for_vectors(row, n, k_no_score, [&](float* at) {
     const RowVec x = hn::LoadU(f, at);
-    const RowVec w = hn::IfThenElseZero(hn::Ge(x, limit), exp2(f, hn::Mul(hn::Sub(x, top), log2_e)));
+    const auto kept = hn::Ge(x, limit);
+    if (hn::AllFalse(f, kept)) return hn::StoreU(hn::Zero(f), f, at);  // most vectors, when k is small
+    const RowVec w = hn::IfThenElseZero(kept, exp2(f, hn::Mul(hn::Sub(x, top), log2_e)));
     sum = hn::Add(sum, w);
     hn::StoreU(w, f, at);
   });
   const RowVec inverse = hn::Set(f, 1 / hn::GetLane(hn::SumOfLanes(f, sum)));
   for_vectors(row, n, 0, [&](float* at) { hn::StoreU(hn::Mul(inverse, hn::LoadU(f, at)), f, at); });
+}
+
+/// tanh of t >= 0. Near 0, where 1 - exp(-2 t) would lose digits, the odd polynomial of Cephes' tanhf (|t| < 0.625,
+/// relative error 1.3e-7).
+HWY_INLINE RowVec tanh_of_positive(RowVec t) {
+  const RowFloats f;
+  const RowVec one = hn::Set(f, 1), square = hn::Mul(t, t);
+  RowVec p = hn::Set(f, -5.70498872745e-3f);
+  p = hn::MulAdd(p, square, hn::Set(f, 2.06390887954e-2f));
+  p = hn::MulAdd(p, square, hn::Set(f, -5.37397155531e-2f));
+  p = hn::MulAdd(p, square, hn::Set(f, 1.33314422036e-1f));
+  p = hn::MulAdd(p, square, hn::Set(f, -3.33332819422e-1f));
+  const RowVec near = hn::MulAdd(hn::Mul(p, square), t, t);
+  const RowVec e = exp2(f, hn::Mul(t, hn::Set(f, -2 * k_log2_e)));
+  const RowVec far = hn::Div(hn::Sub(one, e), hn::Add(one, e));
+  return hn::IfThenElse(hn::Lt(t, hn::Set(f, 0.625f)), near, far);
+}
+
+void Softcap(float* x, index_t n, float cap) {
+  const RowFloats f;
+  const RowVec height = hn::Set(f, cap), infinite = hn::Set(f, std::numeric_limits<float>::infinity());
+  for_vectors(x, n, 0, [&](float* at) {
+    const RowVec s = hn::LoadU(f, at), size = hn::Abs(s);
+    const RowVec bent = hn::CopySignToAbs(hn::Mul(height, tanh_of_positive(hn::Div(size, height))), s);
+    hn::StoreU(hn::IfThenElse(hn::Eq(size, infinite), s, bent), f, at);
+  });
 }
 
 void Sigmoid(float* x, index_t n, float shift) {
@@ -134,6 +208,7 @@ HWY_EXPORT(ScoresAbove);
 HWY_EXPORT(Threshold);
 HWY_EXPORT(KthLargest);
 HWY_EXPORT(SoftmaxFrom);
+HWY_EXPORT(Softcap);
 HWY_EXPORT(Sigmoid);
 
 }  // namespace borel::kernels
@@ -226,6 +301,10 @@ void top_k_softmax(std::span<float> row, index_t k) {
     bound = HWY_DYNAMIC_DISPATCH(kernels::KthLargest)(row.data(), n, k, buffer.data(), capacity);
   }
   HWY_DYNAMIC_DISPATCH(kernels::SoftmaxFrom)(row.data(), n, bound, largest);
+}
+
+void softcap(std::span<float> x, float cap) {
+  HWY_DYNAMIC_DISPATCH(kernels::Softcap)(x.data(), static_cast<index_t>(x.size()), cap);
 }
 
 void sigmoid(std::span<float> x, float shift) {

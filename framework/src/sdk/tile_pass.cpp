@@ -172,9 +172,13 @@ ActiveColumns TilePass::scores(QueryBlock& block, index_t tile, float* out, inde
   active.groups[0] = active.all;
   if (active.has_masked && block.n_rows() > k_group_rows) {
     active.n_groups = (block.n_rows() + k_group_rows - 1) / k_group_rows;
-    for (index_t g = 0; g < active.n_groups; ++g)
-      active.groups[static_cast<std::size_t>(g)] = rounded(visible_columns(
+    for (index_t g = 0; g < active.n_groups; ++g) {
+      const ColumnRange seen = rounded(visible_columns(
           box(block.r0 + g * k_group_rows, std::min(block.r1, block.r0 + (g + 1) * k_group_rows), tile)));
+      // A group's bounds are looser than the block's where its own last row sees nothing; beyond `all` nothing is masked.
+      const ColumnRange held{std::max(seen.lo, active.all.lo), std::min(seen.hi, active.all.hi)};
+      active.groups[static_cast<std::size_t>(g)] = held.size() > 0 ? held : ColumnRange{};
+    }
   }
   raw_scores(block, tile, area, active, out, ld);
   const ColumnRange held{active.all.lo, std::min(active.all.hi, area.j1 - area.j0)};

@@ -36,8 +36,11 @@ class Relu final : public borel::TileAttention {
     for (index_t r = 0; r < tile.n_rows; ++r) {
       const float factor = row_factor(call, tile.first_query + r + call.query_offset);
       float* row = tile.scores + r * tile.ld;
-      for (index_t c = 0; c < tile.n_cols; ++c)
-        row[c] = row[c] < 0 ? 0 : factor * row[c];  // lets NaN through
+      for (index_t c = 0; c < tile.n_cols; ++c) {
+        const float positive =
+            row[c] < 0 ? 0 : row[c];  // lets NaN through; a product in the choice would be a branch
+        row[c] = factor * positive;
+      }
     }
   }
   bool differentiable() const override { return true; }

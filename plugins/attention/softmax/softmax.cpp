@@ -10,6 +10,7 @@
 // otherwise. Domain: any finite input; the maximum of a row is subtracted first. Differs from no source.
 #include <cmath>
 
+#include "borel/draft/row_normalisers.hpp"
 #include "borel/draft/tile_engine.hpp"
 #include "borel/plugin.hpp"
 
@@ -69,10 +70,7 @@ class Softmax final : public borel::TileAttention {
     if (params_.softcap == 0) return;
     const auto cap = static_cast<float>(params_.softcap);
     for (index_t r = 0; r < tile.n_rows; ++r)
-      for (index_t c = 0; c < tile.n_cols; ++c) {
-        float& s = tile.scores[r * tile.ld + c];
-        if (!std::isinf(s)) s = cap * std::tanh(s / cap);
-      }
+      borel::softcap({tile.scores + r * tile.ld, static_cast<std::size_t>(tile.n_cols)}, cap);
   }
   float sink(const AttentionCall& call, index_t head, index_t) const override {
     if (params_.sink == Sink::learned) return call.parameters[0][static_cast<std::size_t>(head)];

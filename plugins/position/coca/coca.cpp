@@ -68,7 +68,7 @@ class PositiveMean final : public borel::TokenMap {
     for (index_t t = 0; t < rows.shape(0); ++t)
       for (index_t m = 0; m < pairs_.n(); ++m) {
         float &a = rows(t, pairs_.first(m)), &b = rows(t, pairs_.second(m));
-        const float positive = std::max(0.0F, 0.5F * (a + b));
+        const float mean = 0.5F * (a + b), positive = mean < 0 ? 0 : mean;  // lets NaN through
         const auto [to_first, to_second] = weights(m, first_token + t);
         a = positive * to_first;
         b = positive * to_second;

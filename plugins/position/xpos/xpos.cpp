@@ -24,7 +24,15 @@ class Xpos final : public borel::PositionEncoding {
              "Distance S at which the decay is zeta_m.");
       rotary.declare(p);
     }
-    void check() const { rotary.check(); }
+    void check() const {
+      rotary.check();
+      // Engines centre the amplitudes within blocks of at most 128 tokens; e^60 leaves room for the products.
+      if (!(128 * std::log((1 + gamma) / gamma) <= 60 * scale_base))
+        throw borel::ParamError(
+            "parameter 'scale_base' is too small for 'gamma': ((1 + gamma) / gamma)^(128 / scale_base) must "
+            "not "
+            "exceed e^60, or float32 overflows; raise scale_base or gamma");
+    }
   };
   explicit Xpos(const Params& params) : params_(params) {}
 

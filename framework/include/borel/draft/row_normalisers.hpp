@@ -23,8 +23,13 @@ BOREL_EXPORT void entmax15(std::span<float> row);
 
 /// Softmax over the scores that are at least the k-th largest: ties with it are all kept, so the order of the keys does
 /// not matter; rows with at most k finite scores keep all. Complexity O(n) for k much smaller than n: a buffer of 4 k
-/// candidates is cut back to k when full.
+/// candidates is cut back to k when full, by counting above a bisected level (exact, and without a branch that the
+/// processor has to guess).
 BOREL_EXPORT void top_k_softmax(std::span<float> row, index_t k);
+
+/// cap tanh(x / cap), elementwise; relative error <= 5e-7. Infinite scores stay as they are: a masked pair stays masked.
+/// @pre cap > 0
+BOREL_EXPORT void softcap(std::span<float> x, float cap);
 
 /// 1 / (1 + exp(-(x + shift))), elementwise; relative error <= 5e-7 and 0 for x + shift <= -88.
 BOREL_EXPORT void sigmoid(std::span<float> x, float shift);
