@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "dataset/recipes.hpp"
+#include "loader/plugin_file.hpp"
 
 namespace borel::app {
 namespace {
@@ -58,7 +59,7 @@ void make_datasets(const Study& study, bool json) {
 }  // namespace
 
 Workshop workshop(Session& session, DatasetSource& datasets) {
-  return {session.registry(), protocols(), datasets, plugin_file_digests()};
+  return {session.registry(), protocols(), datasets, plugin_file_digests(), file_sha256(library_file())};
 }
 
 void add_run_options(CLI::App& command, RunRequest& request) {

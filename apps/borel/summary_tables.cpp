@@ -22,6 +22,8 @@ struct Group {
     if (n_values == 0) return std::nullopt;
     return sum / static_cast<double>(n_values);
   }
+  /// Of all repetitions: a mean of those that happened to end well is not compared.
+  std::optional<double> whole_mean() const { return n_values == n_cells ? mean() : std::nullopt; }
 };
 
 /// Rows and columns of one table: (label -> dataset -> group).
@@ -43,7 +45,7 @@ std::optional<double> best_of(const Rows& rows, const std::string& dataset, Dire
   std::optional<double> best;
   for (const auto& [label, columns] : rows) {
     const auto group = columns.find(dataset);
-    const std::optional<double> mean = group == columns.end() ? std::nullopt : group->second.mean();
+    const std::optional<double> mean = group == columns.end() ? std::nullopt : group->second.whole_mean();
     if (!mean || std::isnan(*mean)) continue;
     if (!best || (direction == Direction::lower_is_better ? *mean < *best : *mean > *best)) best = mean;
   }
@@ -80,10 +82,13 @@ std::string table(const Rows& rows, const std::set<std::string>& datasets, Direc
       std::string text = "-";
       if (group != columns.end()) {
         if (const std::optional<double> mean = group->second.mean()) {
-          const bool best = direction != Direction::none && best_of(rows, dataset, direction) == mean;
+          const bool best = direction != Direction::none && group->second.whole_mean() &&
+                            best_of(rows, dataset, direction) == mean;
           text = fmt::format("{:.5g}{}", *mean, best ? "*" : " ");
         } else {
-          text = group->second.n_skipped == group->second.n_cells ? "skipped " : "failed ";
+          text = group->second.n_skipped == group->second.n_cells ? "skipped "
+                 : group->second.n_good == group->second.n_cells ? "none "  // the metric does not exist there
+                                                                 : "failed ";
         }
       }
       out += fmt::format("  {:>{}}", text, std::max<std::size_t>(dataset.size(), 10));

@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "study/cell_id.hpp"
 #include "study/journal.hpp"
 #include "study_session.hpp"
 
@@ -90,8 +89,7 @@ void print_today(Session& session, const Planned& planned, const RunFolder& fold
     }
     fmt::print("today        other inputs, hence another cell ({}), which runs next time:\n",
                same_place->record.cell_id.substr(0, 8));
-    print_changes(planned.second,
-                  cell_inputs(same_place->record, same_place->protocol->version(), plan.seed));
+    print_changes(planned.second, same_place->inputs);
   } catch (const Error& error) {
     fmt::print("today        the study of the run cannot be planned: {}\n", error.what());
   }

@@ -117,6 +117,53 @@ TEST(Comparison, RepetitionsWithTheSameBitsCountOnce) {
   EXPECT_FALSE(comparison.standings[0].rank_interval.known());
 }
 
+TEST(Comparison, ADatasetWithoutTheMetricIsLeftOutAndNobodyFailsThere) {
+  RunResults results = ordered_study(2);
+  for (CellRecord& record : results.cells)
+    if (record.dataset == "data1")
+      record.result.metrics.erase(record.result.metrics.begin());  // no truth known
+  const auto groups = comparison_groups(results);
+  const Comparison comparison = compare_entries(groups[0], k_loss);
+  EXPECT_EQ(comparison.table.n_blocks, 3);
+  EXPECT_EQ(comparison.n_not_applicable, 3);
+  EXPECT_EQ(comparison.standings[0].share_best, 1);
+  for (const Standing& standing : comparison.standings) EXPECT_EQ(standing.n_without_value, 0);
+  EXPECT_THAT(describe_evidence(comparison),
+              HasSubstr("3 blocks are left out because the metric does not exist"));
+
+  // One that failed there: then the others may have had the metric as well.
+  for (CellRecord& record : results.cells)
+    if (record.dataset == "data1" && record.label == "a")
+      record = failed("a", "data1", record.repetition, CellOutcome::failed);
+  const auto with_failure = comparison_groups(results);
+  EXPECT_EQ(compare_entries(with_failure[0], k_loss).n_not_applicable, 0);
+}
+
+TEST(Comparison, RepetitionsAreNotEvidenceWhenTwoMethodsOnlyRepeatThemselves) {
+  RunResults results = ordered_study(2);
+  for (CellRecord& record : results.cells)
+    if (record.label != "c")  // a and b are deterministic, c is not
+      for (Metric& metric : record.result.metrics) metric.value = std::round(metric.value);
+  const auto groups = comparison_groups(results);
+  const Comparison comparison = compare_entries(groups[0], k_loss);
+  EXPECT_EQ(comparison.n_deterministic, 2);
+  EXPECT_EQ(comparison.unit, BlockUnit::dataset);
+  EXPECT_EQ(comparison.table.n_blocks, 2);
+  EXPECT_THAT(describe_evidence(comparison), HasSubstr("for 2 methods repetitions are copies"));
+}
+
+TEST(Comparison, ShareBestCountsRepetitionsNotMeanRanks) {
+  RunResults results = ordered_study(5);
+  for (CellRecord& record : results.cells)  // b wins one repetition of three in data0
+    if (record.label == "b" && record.dataset == "data0" && record.repetition == 0)
+      record.result.metrics[0].value = -1;
+  const auto groups = comparison_groups(results);
+  const Comparison comparison = compare_entries(groups[0], k_loss);
+  EXPECT_EQ(comparison.unit, BlockUnit::dataset);
+  EXPECT_NEAR(comparison.standings[0].share_best, 14.0 / 15, 1e-12);
+  EXPECT_NEAR(comparison.standings[1].share_best, 1.0 / 15, 1e-12);
+}
+
 TEST(Comparison, FewBlocksAreSaidToBeTooFew) {
   const RunResults results = ordered_study(1);
   const auto groups = comparison_groups(results);

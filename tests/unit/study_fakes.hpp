@@ -222,7 +222,7 @@ struct World {
   GuessProtocol protocol;
   std::vector<const Protocol*> protocols = {&protocol};
   MemoryDatasets datasets;
-  std::string plugin_digest = "aaaa";
+  std::string plugin_digest = "aaaa", library_digest = "bbbb";
 
   World() {
     registry.add<Guesser, Shifted>("shifted", {.summary = "shifted mean", .source = "own"});
@@ -233,7 +233,8 @@ struct World {
     datasets.add("refused", {9});
   }
   Workshop workshop() {
-    return {registry, protocols, datasets, [this](const std::string&) { return plugin_digest; }};
+    return {registry, protocols, datasets, [this](const std::string&) { return plugin_digest; },
+            library_digest};
   }
   Plan plan(std::string_view toml) { return make_plan(parse_study(toml, "test.toml"), workshop()); }
 };

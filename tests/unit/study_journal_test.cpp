@@ -1,4 +1,8 @@
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -162,6 +166,52 @@ TEST(Journal, TakesRecordsFromManyThreads) {
   const Journal journal = read_journal(file);
   EXPECT_TRUE(journal.damage.empty());
   EXPECT_EQ(journal.cells.size(), static_cast<std::size_t>(k_threads * k_each));
+}
+
+TEST(Journal, ARecordThatDoesNotFitOnTheDiskLeavesTheOthersWhole) {
+  TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "journal.jsonl";
+  JournalWriter writer(file);
+  writer.append(cell("a", 1));
+  const auto size = std::filesystem::file_size(file);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit tight{size + 20, before.rlim_max};  // the next line is written in part
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+  EXPECT_THROW(writer.append(cell("b", 2)), Error);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(std::filesystem::file_size(file), size);
+  writer.append(cell("c", 3));  // there is room again
+  const Journal journal = read_journal(file);
+  EXPECT_TRUE(journal.damage.empty());
+  EXPECT_EQ(journal.cells.size(), 2U);
+  EXPECT_EQ(value_of(journal, "c"), 3);
+}
+
+std::string message_of_append(JournalWriter& writer) {
+  try {
+    writer.append(cell("a", 1));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "appended";
+}
+
+TEST(Journal, WritesNothingMoreAfterAFailedFlush) {
+  TemporaryFolder folder;
+  const std::filesystem::path pipe = folder.path() / "pipe";  // takes what is written, but cannot be flushed
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  JournalWriter writer(pipe);
+  EXPECT_THAT(message_of_append(writer), HasSubstr("cannot be flushed to the disk"));
+  EXPECT_THAT(message_of_append(writer), HasSubstr("nothing more is written"));
+}
+
+TEST(Journal, WritesNothingMoreWhenHalfARecordStays) {
+  JournalWriter writer("/dev/full");
+  EXPECT_THAT(message_of_append(writer), HasSubstr("No space left"));
+  EXPECT_THAT(message_of_append(writer), HasSubstr("cannot be cut off"));
 }
 
 TEST(Journal, MissingFileIsEmpty) {

@@ -149,6 +149,9 @@ TEST(StudyPlan, IdsChangeWithEveryInputAndWithNothingElse) {
   world.plugin_digest = "bbbb";
   EXPECT_TRUE(disjoint(id_set(world.plan(k_study))));
   world.plugin_digest = "aaaa";
+  world.library_digest = "cccc";  // the engines that all methods run on
+  EXPECT_TRUE(disjoint(id_set(world.plan(k_study))));
+  world.library_digest = "bbbb";
   world.datasets.add("small", {1, 2, 3.5});
   const std::set<std::string> changed = id_set(world.plan(k_study));
   EXPECT_EQ(std::count_if(changed.begin(), changed.end(),

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 #include <boost/dll/shared_library.hpp>
 
+#include "borel/parallel.hpp"
 #include "borel/plugin.hpp"
 #include "loader/elf_section.hpp"
 
@@ -193,6 +194,13 @@ std::string load_plugin(const fs::path& file, Registry& registry) {
     register_methods(file, manifest.id, symbol, registry);
     return manifest.id;
   });
+}
+
+fs::path library_file() {
+  Dl_info facts{};
+  if (::dladdr(reinterpret_cast<const void*>(&max_threads), &facts) == 0 || !facts.dli_fname)
+    throw Error("the dynamic loader does not say which file the library is in");
+  return fs::canonical(facts.dli_fname);
 }
 
 std::string file_sha256(const fs::path& file) {

@@ -21,4 +21,7 @@ std::string load_plugin(const std::filesystem::path& file, Registry& registry);
 /// SHA-256 of a file as 64 hexadecimal digits. @throws Error when it cannot be read
 std::string file_sha256(const std::filesystem::path& file);
 
+/// The file that this process has the library (registry, engines, free functions of the SDK) from.
+std::filesystem::path library_file();
+
 }  // namespace borel

@@ -115,6 +115,18 @@ struct Blocks {
   std::vector<std::int64_t> dataset;
 };
 
+/// Nobody has the metric although every cell ended well: it does not exist for this dataset.
+bool not_applicable(const ComparisonGroup& group, std::size_t dataset, std::size_t repetition,
+                    std::string_view metric) {
+  for (std::size_t e = 0; e < group.entries.size(); ++e) {
+    const CellRecord* cell = group.cell(e, dataset, repetition);
+    if (!cell || cell->result.outcome != CellOutcome::ok) return false;
+    for (const Metric& found : cell->result.metrics)
+      if (found.name == metric) return false;  // also a NaN: it was tried
+  }
+  return true;
+}
+
 Blocks complete_blocks(const ComparisonGroup& group, Comparison& comparison) {
   Blocks blocks;
   for (std::size_t d = 0; d < group.datasets.size(); ++d) {
@@ -125,6 +137,8 @@ Blocks complete_blocks(const ComparisonGroup& group, Comparison& comparison) {
         if (const CellRecord* cell = group.cell(e, d, r)) cost.push_back(cost_of(cell, comparison.metric));
       if (cost.size() < group.entries.size()) {
         ++comparison.n_incomplete;
+      } else if (not_applicable(group, d, r, comparison.metric.name)) {
+        ++comparison.n_not_applicable;
       } else if (!seen.insert(cost).second) {
         ++comparison.n_repeated;  // deterministic methods on fixed data: the same evidence, not more of it
       } else {
@@ -158,6 +172,46 @@ Blocks per_dataset(const Blocks& blocks) {
       merged.cost.back()[e] /= static_cast<double>(n_merged);
   }
   return merged;
+}
+
+/// Calls visit(first block, behind its last block) for every dataset.
+template <class Visit>
+void for_every_dataset(const Blocks& blocks, Visit&& visit) {
+  for (std::size_t begin = 0, end = 0; begin < blocks.dataset.size(); begin = end) {
+    while (end < blocks.dataset.size() && blocks.dataset[end] == blocks.dataset[begin]) ++end;
+    visit(begin, end);
+  }
+}
+
+/// Entries with the same finite value in all blocks of each dataset, among datasets that have several. (Blocks that are
+/// copies in every entry were left out before.)
+std::int64_t n_deterministic(const Blocks& blocks, std::size_t n_entries) {
+  std::vector<char> constant(n_entries, 1);
+  bool any = false;
+  for_every_dataset(blocks, [&](std::size_t begin, std::size_t end) {
+    any = any || end - begin > 1;
+    for (std::size_t b = begin; b < end && end - begin > 1; ++b)
+      for (std::size_t e = 0; e < n_entries; ++e)
+        if (!std::isfinite(blocks.cost[b][e]) || blocks.cost[b][e] != blocks.cost[begin][e]) constant[e] = 0;
+  });
+  return any ? std::count(constant.begin(), constant.end(), 1) : 0;
+}
+
+/// Share of blocks in which an entry is or ties for best; every dataset weighs the same.
+std::vector<double> shares_best(const Blocks& blocks, std::size_t n_entries) {
+  std::vector<double> shares(n_entries, 0.0);
+  double n_datasets = 0;
+  for_every_dataset(blocks, [&](std::size_t begin, std::size_t end) {
+    ++n_datasets;
+    for (std::size_t b = begin; b < end; ++b) {
+      const std::vector<double>& cost = blocks.cost[b];
+      const double least = *std::min_element(cost.begin(), cost.end());
+      for (std::size_t e = 0; e < n_entries && std::isfinite(least); ++e)
+        if (cost[e] == least) shares[e] += 1 / static_cast<double>(end - begin);
+    }
+  });
+  for (double& share : shares) share /= std::max(1.0, n_datasets);
+  return shares;
 }
 
 double difference(double worse_cost, double better_cost) {
@@ -216,7 +270,9 @@ Comparison compare_entries(const ComparisonGroup& group, const MetricInfo& metri
   Blocks blocks = complete_blocks(group, comparison);
   comparison.n_datasets =
       static_cast<std::int64_t>(std::set(blocks.dataset.begin(), blocks.dataset.end()).size());
-  if (comparison.n_datasets >= k_datasets_for_generality) {
+  comparison.n_deterministic = n_deterministic(blocks, k);
+  const std::vector<double> best = shares_best(blocks, k);
+  if (comparison.n_datasets >= k_datasets_for_generality || comparison.n_deterministic >= 2) {
     comparison.unit = BlockUnit::dataset;
     blocks = per_dataset(blocks);
   }
@@ -235,13 +291,8 @@ Comparison compare_entries(const ComparisonGroup& group, const MetricInfo& metri
   for (Standing& standing : comparison.standings) {
     const std::size_t e = standing.entry;
     std::vector<double> own;
-    for (std::size_t b = 0; b < ranks.size(); ++b) {
-      own.push_back(ranks[b][e]);
-      standing.share_best +=
-          blocks.cost[b][e] == *std::min_element(blocks.cost[b].begin(), blocks.cost[b].end()) &&
-          std::isfinite(blocks.cost[b][e]);
-    }
-    standing.share_best /= static_cast<double>(ranks.size());
+    for (const std::vector<double>& row : ranks) own.push_back(row[e]);
+    standing.share_best = best[e];
     standing.average_rank = comparison.friedman.average_rank[e];
     standing.rank_interval = bootstrap_mean(
         own, strata, k_level, report_seed(group, metric.name).derive("rank").derive(group.entries[e]));
@@ -280,8 +331,12 @@ std::string describe_evidence(const Comparison& comparison) {
   if (comparison.table.n_blocks == 0) {
     text = "No block is complete, so nothing can be ranked.";
   } else if (comparison.unit == BlockUnit::dataset) {
-    text = fmt::format("The evidence is {}: each counts once, with its mean rank over repetitions.",
-                       counted(comparison.n_datasets, "dataset"));
+    text = fmt::format("The evidence is {}: each counts once, with its mean rank over repetitions{}.",
+                       counted(comparison.n_datasets, "dataset"),
+                       comparison.n_datasets >= k_datasets_for_generality
+                           ? ""
+                           : fmt::format(" (for {} methods repetitions are copies of the same values)",
+                                         comparison.n_deterministic));
   } else {
     text = fmt::format(
         "The evidence is {} (dataset, repetition) from {}: conclusions hold for {}, not for new data.",
@@ -301,6 +356,11 @@ std::string describe_evidence(const Comparison& comparison) {
     text +=
         fmt::format(" {} gave the same values again for every method and {} counted once.",
                     counted(comparison.n_repeated, "repetition"), comparison.n_repeated == 1 ? "is" : "are");
+  if (comparison.n_not_applicable > 0)
+    text += fmt::format(
+        " {} left out because the metric does not exist for {} data.",
+        counted(comparison.n_not_applicable, "block") + (comparison.n_not_applicable == 1 ? " is" : " are"),
+        comparison.n_not_applicable == 1 ? "its" : "their");
   if (comparison.n_incomplete > 0)
     text += fmt::format(
         " {} left out because not all of {} cells were run.",

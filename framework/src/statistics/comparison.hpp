@@ -52,7 +52,8 @@ struct Standing {
   std::size_t entry = 0;
   double average_rank = 0;
   ConfidenceInterval rank_interval;  ///< 95 %, bootstrap over blocks
-  double share_best = 0;             ///< share of blocks in which it is best or ties for best
+  double share_best =
+      0;  ///< share of (dataset, repetition) blocks, datasets weighing alike, in which it is or ties for best
   std::int64_t n_without_value = 0;  ///< failed, skipped, timed out, crashed or NaN: ranked worst
 };
 
@@ -70,7 +71,11 @@ struct Comparison {
   BlockUnit unit = BlockUnit::repetition;
   BlockTable table;  ///< columns are entries
   std::int64_t n_datasets = 0;
-  std::int64_t n_incomplete = 0;    ///< blocks left out because cells were not run at all
+  std::int64_t n_incomplete = 0;  ///< blocks left out because cells were not run at all
+  std::int64_t n_not_applicable =
+      0;  ///< blocks left out because no method has the metric there, though all ended well
+  std::int64_t n_deterministic =
+      0;  ///< entries whose values are the same in all repetitions, where others' are not
   std::int64_t n_repeated = 0;      ///< blocks counted once because all methods gave the same bits again
   std::vector<Standing> standings;  ///< best first
   FriedmanResult friedman;
@@ -81,8 +86,10 @@ struct Comparison {
 
 /// Ranks the entries of a group by one metric. The unit of evidence is the dataset when there are at least
 /// five, each dataset then counting its mean rank over repetitions; with fewer it is the (dataset,
-/// repetition), and the conclusions hold for these datasets only. Cells that gave no value share the worst
-/// rank. Deterministic.
+/// repetition), and the conclusions hold for these datasets only. It is the dataset too when two or more
+/// entries repeat their values bit by bit: to them repetitions are copies, and counting copies would make up
+/// evidence. Cells that gave no value share the worst rank; a block in which all cells ended well and none has
+/// the metric is left out (a truth that is not known there). Deterministic.
 /// @pre metric.direction is not `none`
 Comparison compare_entries(const ComparisonGroup& group, const MetricInfo& metric);
 

@@ -6,7 +6,8 @@
 
 namespace borel {
 
-std::string cell_inputs(const CellRecord& cell, int protocol_version, std::uint64_t study_seed) {
+std::string cell_inputs(const CellRecord& cell, int protocol_version, std::uint64_t study_seed,
+                        std::string_view library_sha256) {
   nlohmann::json inputs;  // keys are sorted, so the text is canonical
   inputs["protocol"] = cell.protocol;
   inputs["protocol_version"] = protocol_version;
@@ -17,6 +18,7 @@ std::string cell_inputs(const CellRecord& cell, int protocol_version, std::uint6
     inputs["methods"].push_back({{"spec", method.spec}, {"plugin", method.plugin_sha256}});
   inputs["repetition"] = cell.repetition;
   inputs["study_seed"] = study_seed;
+  inputs["library"] = library_sha256;
   return inputs.dump();
 }
 

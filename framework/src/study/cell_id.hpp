@@ -13,8 +13,9 @@ namespace borel {
 
 /// Canonical JSON (sorted keys, no blanks) of everything that a result depends on: protocol and its version,
 /// canonical options, dataset digest, canonical methods with the SHA-256 of their plugin files, repetition,
-/// study seed.
-std::string cell_inputs(const CellRecord& cell, int protocol_version, std::uint64_t study_seed);
+/// study seed, and the SHA-256 of the library, whose engines do most of the methods' arithmetic.
+std::string cell_inputs(const CellRecord& cell, int protocol_version, std::uint64_t study_seed,
+                        std::string_view library_sha256);
 
 /// First 32 hex digits of the SHA-256 of the inputs.
 std::string cell_id(std::string_view inputs);

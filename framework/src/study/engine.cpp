@@ -25,7 +25,7 @@ json plan_record(const Plan& plan) {
   json cells = json::array();
   for (const PlannedCell& cell : plan.cells) {
     json item = to_json(cell.record);
-    item["inputs"] = cell_inputs(cell.record, cell.protocol->version(), plan.seed);
+    item["inputs"] = cell.inputs;
     cells.push_back(std::move(item));
   }
   return {{"type", "plan"},

@@ -91,6 +91,19 @@ void take(const json& record, Journal& out) {
   throw Error(fmt::format("journal {}: {}: {}", file.string(), what, std::strerror(errno)));
 }
 
+/// A new file survives a power loss only when its name does too.
+void sync_folder_of(const std::filesystem::path& file) {
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail(file, "its folder cannot be opened");
+  const int status = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  // Some file systems cannot flush a folder and say EINVAL.
+  if (status != 0 && errno != EINVAL) fail(file, "its folder cannot be flushed to the disk");
+}
+
 }  // namespace
 
 std::string journal_line(const json& record) {
@@ -109,6 +122,8 @@ JournalWriter::JournalWriter(std::filesystem::path file) : file_(std::move(file)
   while (end > 0 && ::pread(descriptor_, &byte, 1, end - 1) == 1 && byte != '\n') --end;
   if (end != facts.st_size && ::ftruncate(descriptor_, end) != 0)
     fail(file_, "a torn last line cannot be removed");
+  end_ = end;
+  if (facts.st_size == 0) sync_folder_of(file_);
 }
 
 JournalWriter::~JournalWriter() {
@@ -118,27 +133,45 @@ JournalWriter::~JournalWriter() {
 void JournalWriter::append(const json& record) {
   const std::string line = journal_line(record);
   std::unique_lock lock(mutex_);
+  const auto refuse_when_broken = [&] {
+    if (!broken_.empty()) throw Error(broken_);
+  };
+  refuse_when_broken();
   for (std::size_t done = 0; done < line.size();) {
     const ssize_t n = ::write(descriptor_, line.data() + done, line.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(file_, "a record cannot be written");
+    if (n < 0) {
+      const int reason = errno;
+      if (::ftruncate(descriptor_, end_) != 0)
+        broken_ =
+            fmt::format("journal {}: half a record at its end cannot be cut off: {}; nothing more is written",
+                        file_.string(), std::strerror(errno));
+      errno = reason;
+      fail(file_, "a record cannot be written");
+    }
     done += static_cast<std::size_t>(n);
   }
+  end_ += static_cast<off_t>(line.size());
   const std::uint64_t mine = ++written_;
   while (on_disk_ < mine) {
     if (syncing_) {
       synced_.wait(lock);
+      if (on_disk_ < mine) refuse_when_broken();
       continue;
     }
     syncing_ = true;
     const std::uint64_t covered = written_;
     lock.unlock();
-    const int status = ::fdatasync(descriptor_);
+    const int reason = ::fdatasync(descriptor_) == 0 ? 0 : errno;
     lock.lock();
     syncing_ = false;
-    if (status == 0) on_disk_ = covered;
+    if (reason == 0)
+      on_disk_ = covered;
+    else
+      broken_ = fmt::format("journal {}: cannot be flushed to the disk: {}; nothing more is written",
+                            file_.string(), std::strerror(reason));
     synced_.notify_all();
-    if (status != 0) fail(file_, "cannot be flushed to the disk");
+    refuse_when_broken();
   }
 }
 

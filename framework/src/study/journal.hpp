@@ -9,7 +9,9 @@
 // earlier one.
 //
 // A line is one write() to a file opened with O_APPEND, then fdatasync before append() returns: kill -9 and
-// power loss lose no acknowledged record and can leave at most one torn line at the end.
+// power loss lose no acknowledged record and can leave at most one torn line at the end. A line that cannot be written
+// whole (disk full) is cut off again. After a failed fdatasync nobody knows what is on disk (Linux forgets the error), so
+// the writer then refuses everything; so it does when a torn line cannot be cut off.
 #pragma once
 
 #include <condition_variable>
@@ -20,6 +22,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <sys/types.h>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -37,8 +41,8 @@ class JournalWriter {
   JournalWriter(const JournalWriter&) = delete;
   JournalWriter& operator=(const JournalWriter&) = delete;
 
-  /// On disk when it returns. Any thread; threads that wait at the same time share one fdatasync. @throws
-  /// Error
+  /// On disk when it returns. Any thread; threads that wait at the same time share one fdatasync. @throws Error; the
+  /// records before stay as they are
   void append(const nlohmann::json& record);
 
  private:
@@ -48,6 +52,8 @@ class JournalWriter {
   std::condition_variable synced_;
   std::uint64_t written_ = 0, on_disk_ = 0;
   bool syncing_ = false;
+  std::string broken_ = {};  // why nothing can be appended any more
+  off_t end_ = 0;            // behind the last whole line
 };
 
 /// A journal line, with newline.

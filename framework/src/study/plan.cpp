@@ -256,7 +256,8 @@ class Planner {
     }
     record.seed =
         cell_seed(study_.seed, record.protocol, record.options, record.dataset_digest, repetition).value;
-    record.cell_id = cell_id(cell_inputs(record, protocol.version(), study_.seed));
+    cell.inputs = cell_inputs(record, protocol.version(), study_.seed, workshop_.library_sha256);
+    record.cell_id = cell_id(cell.inputs);
     cell.protocol = &protocol;
     cell.options = option.given;
     // The same data under two names is one cell; keep the name that sorts first, whatever the order in the

@@ -20,6 +20,7 @@ struct Workshop {
   DatasetSource& datasets;
   /// SHA-256 (hex) of the file that registered a method; "" for methods of the program itself.
   std::function<std::string(const std::string& origin)> file_digest;
+  std::string library_sha256 = {};  ///< of the library that the methods run on: library_file()
 };
 
 struct PlannedCell {
@@ -27,6 +28,7 @@ struct PlannedCell {
   const Protocol* protocol = nullptr;
   std::vector<MethodSpec> methods;  ///< the canonical specs, one per role
   MethodSpec options;
+  std::string inputs;  ///< what the id is made of: cell_inputs()
 };
 
 struct Plan {
