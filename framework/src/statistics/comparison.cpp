@@ -203,12 +203,14 @@ std::vector<double> shares_best(const Blocks& blocks, std::size_t n_entries) {
   double n_datasets = 0;
   for_every_dataset(blocks, [&](std::size_t begin, std::size_t end) {
     ++n_datasets;
+    std::vector<double> n_best(n_entries, 0.0);  // counted, so that 3 of 3 is 1 exactly
     for (std::size_t b = begin; b < end; ++b) {
       const std::vector<double>& cost = blocks.cost[b];
       const double least = *std::min_element(cost.begin(), cost.end());
       for (std::size_t e = 0; e < n_entries && std::isfinite(least); ++e)
-        if (cost[e] == least) shares[e] += 1 / static_cast<double>(end - begin);
+        n_best[e] += cost[e] == least;
     }
+    for (std::size_t e = 0; e < n_entries; ++e) shares[e] += n_best[e] / static_cast<double>(end - begin);
   });
   for (double& share : shares) share /= std::max(1.0, n_datasets);
   return shares;
