@@ -21,7 +21,9 @@ enum class Domain { simplex, grid, particles };
 
 struct OracleCounts {
   std::int64_t values = 0, gradients = 0, curvature_products = 0;
+  double columns = 0;  ///< columns of quadratic forms, each at its cost in gradients; exact to 1e-6 a column
   std::int64_t total() const { return values + gradients + curvature_products; }
+  double work() const { return static_cast<double>(total()) + columns; }
 };
 
 /// Base of all objectives. One object belongs to one run; its counters are not shared. domain() decides the class:
@@ -44,18 +46,21 @@ class BOREL_EXPORT Objective {
  protected:
   enum class Oracle { value, gradient, curvature };
   void count(Oracle oracle) const;
+  /// For QuadraticForm::column: what one costs, as a part of a gradient.
+  void count_column(double gradients) const;
 
  private:
-  mutable std::atomic<std::int64_t> values_{0}, gradients_{0}, curvature_{0};
+  mutable std::atomic<std::int64_t> values_{0}, gradients_{0}, curvature_{0}, column_millionths_{0};
 };
 
-// The abilities below describe structure; reading it is not counted as an oracle call.
+// The abilities below describe structure; reading it is not counted as an oracle call, but columns of quadratic forms
+// are work: methods that use them instead of gradients would seem to need none.
 
 /// Ability: F(p) = 1/2 p' Q p + b' p + c. Column access allows O(n) pairwise steps.
 class QuadraticForm {
  public:
   virtual ~QuadraticForm() = default;
-  virtual void column(index_t i, std::span<double> out) const = 0;  ///< Q e_i
+  virtual void column(index_t i, std::span<double> out) const = 0;  ///< Q e_i; calls Objective::count_column
   virtual std::span<const double> linear() const = 0;               ///< b
   virtual double diagonal(index_t i) const = 0;
   virtual double constant() const = 0;

@@ -36,7 +36,7 @@ class BOREL_EXPORT Trace {
  public:
   struct Point {
     index_t iteration = 0;
-    std::int64_t oracle_calls = 0;
+    double oracle_calls = 0;                 ///< OracleCounts::work()
     double seconds = 0, value = 0, gap = 0;  ///< gap: NaN where unknown
     double flow_time = 0;                    ///< t of a flow, else 0
   };

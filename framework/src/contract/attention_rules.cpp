@@ -358,21 +358,66 @@ Verdict rows_without_keys_are_zero(const Subject& subject) {
   });
 }
 
+bool all_finite(std::span<const float> o, const AttentionCall& call, index_t head, index_t row) {
+  return std::ranges::all_of(o.subspan(static_cast<std::size_t>((head * call.n_q() + row) * call.d_v()),
+                                       static_cast<std::size_t>(call.d_v())),
+                             [](float x) { return std::isfinite(x); });
+}
+
+/// Faults are put into the first head only: its own rows must show them, rows that do not see them must not.
 Verdict does_not_hide_nan(const Subject& subject) {
-  const bool rows_interact = subject.make<Attention>()->traits().rows_interact;
+  const auto method = subject.make<Attention>();
+  const bool rows_interact = method->traits().rows_interact;
   return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
-    AttentionInputs inputs(*variant.method, {.causal = some_mode(*variant.method)}, seed);
-    const index_t n = inputs.call.n_q(), d_v = inputs.call.d_v(), row = 40;
-    inputs.q[static_cast<std::size_t>(row * inputs.call.d_k() + 3)] = std::numeric_limits<float>::quiet_NaN();
-    const std::vector<float> o = forward(*variant.method, inputs.call);
-    const auto has_nan = [&](index_t r) {
-      return std::ranges::any_of(
-          std::span(o).subspan(static_cast<std::size_t>(r * d_v), static_cast<std::size_t>(d_v)),
-          [](float x) { return std::isnan(x); });
+    constexpr index_t k_at = 40;
+    const AttentionSizes sizes{.h_q = 1, .h_kv = 1, .causal = some_mode(*variant.method)};
+    const auto put = [&](std::vector<float> AttentionInputs::*where, index_t width, float value) {
+      auto inputs = std::make_unique<AttentionInputs>(*variant.method, sizes, seed);
+      (*inputs.*where)[static_cast<std::size_t>(k_at * width + 3)] = value;
+      return inputs;
     };
-    if (!has_nan(row)) return "a query with NaN gave an output without NaN";
-    for (index_t r = 0; r < n && !rows_interact; ++r)
-      if (r != row && has_nan(r)) return fmt::format("NaN in query row {} reached output row {}", row, r);
+    constexpr float k_nan = std::numeric_limits<float>::quiet_NaN(),
+                    k_inf = std::numeric_limits<float>::infinity();
+    const auto probe = AttentionInputs(*variant.method, sizes, seed).call;
+    const index_t d_k = probe.d_k(), d_v = probe.d_v(), n = probe.n_q();
+    {
+      const auto inputs = put(&AttentionInputs::q, d_k, k_nan);
+      const std::vector<float> o = forward(*variant.method, inputs->call);
+      if (all_finite(o, inputs->call, 0, k_at)) return "a query with NaN gave a finite output";
+      for (index_t r = 0; r < n && !rows_interact; ++r)
+        if (r != k_at && !all_finite(o, inputs->call, 0, r))
+          return fmt::format("NaN in query row {} reached output row {}", k_at, r);
+    }
+    for (const bool in_values : {false, true}) {
+      const auto inputs =
+          in_values ? put(&AttentionInputs::v, d_v, k_nan) : put(&AttentionInputs::k, d_k, k_nan);
+      const std::vector<float> o = forward(*variant.method, inputs->call);
+      // A value may have weight 0 in some rows, so one row must show it; a score that is NaN has no weight. Rows that do
+      // not see it may show it as well: 0 * NaN is NaN, in a product of matrices by blocks as in one of whole ones.
+      bool shown = false;
+      for (index_t r = 0; r < n; ++r) {
+        const bool sees = !sizes.causal || r >= k_at, finite = all_finite(o, inputs->call, 0, r);
+        shown = shown || !finite;
+        if (sees && finite && !in_values)
+          return fmt::format("a key with NaN gave a finite output in row {}, which sees it", r);
+      }
+      if (!shown) return "a value with NaN gave finite outputs everywhere";
+    }
+    {
+      const auto inputs = put(&AttentionInputs::q, d_k, k_inf);
+      const std::vector<float> o = forward(*variant.method, inputs->call);
+      if (!all_finite(o, inputs->call, 0, k_at)) return {};
+      // Finite is right only where it is right in float64, too (bounded weights).
+      const std::optional<reference::AttentionWeightsOf> truth = reference_of(subject, variant.spec);
+      if (!truth) return "a query with +infinity gave a finite output";
+      const Matrix expected = output_of(subject, variant.spec).value()(inputs->call, 0);
+      for (index_t c = 0; c < d_v; ++c) {
+        const auto found = static_cast<double>(o[static_cast<std::size_t>(k_at * d_v + c)]);
+        if (!(std::abs(found - expected(k_at, c)) <= 1e-3))
+          return fmt::format("a query with +infinity gave {:.6g} in column {}, float64 gives {:.6g}", found,
+                             c, expected(k_at, c));
+      }
+    }
     return {};
   });
 }
@@ -397,7 +442,8 @@ constexpr Rule k_rules[] = {
     {"WeightsAreNotNegativeWhenClaimed", "non_negative: no weight is below 0",
      weights_are_not_negative_when_claimed},
     {"RowsWithoutKeysAreZero", "a row that sees no key is written as zeros", rows_without_keys_are_zero},
-    {"DoesNotHideNaN", "NaN in a query makes its row NaN, and no other", does_not_hide_nan},
+    {"DoesNotHideNaN", "NaN in a query, key or value and +infinity in a query are not turned into numbers",
+     does_not_hide_nan},
 };
 
 }  // namespace

@@ -95,6 +95,7 @@ class LeastSquares final : public Quadratic {
 
   index_t size() const override { return a_.shape(1); }
   void column(index_t i, std::span<double> out) const override {
+    count_column(0.5);  // A' times a column of A; a gradient takes A p as well
     const Scratch<double> of_a(a_.shape(0));
     for (index_t r = 0; r < a_.shape(0); ++r) of_a[r] = a_(r, i);
     std::ranges::fill(out, 0.0);
@@ -180,6 +181,7 @@ class DenseQuadratic final : public Quadratic {
 
   index_t size() const override { return q_.shape(0); }
   void column(index_t i, std::span<double> out) const override {
+    count_column(1 / static_cast<double>(size()));
     std::ranges::copy(q_.row(i), out.begin());  // symmetric: a row
   }
   std::span<const double> linear() const override { return b_; }
@@ -240,6 +242,7 @@ class Projection final : public Quadratic {
 
   index_t size() const override { return static_cast<index_t>(x_.size()); }
   void column(index_t i, std::span<double> out) const override {
+    count_column(1 / static_cast<double>(size()));
     std::ranges::fill(out, 0.0);
     out[static_cast<std::size_t>(i)] = 1;
   }

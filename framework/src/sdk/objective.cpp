@@ -14,7 +14,8 @@ Objective::~Objective() = default;
 
 OracleCounts Objective::counts() const {
   return {values_.load(std::memory_order_relaxed), gradients_.load(std::memory_order_relaxed),
-          curvature_.load(std::memory_order_relaxed)};
+          curvature_.load(std::memory_order_relaxed),
+          1e-6 * static_cast<double>(column_millionths_.load(std::memory_order_relaxed))};
 }
 
 void Objective::count(Oracle oracle) const {
@@ -22,6 +23,10 @@ void Objective::count(Oracle oracle) const {
                                        : oracle == Oracle::gradient ? gradients_
                                                                     : curvature_;
   counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Objective::count_column(double gradients) const {
+  column_millionths_.fetch_add(std::llround(1e6 * gradients), std::memory_order_relaxed);
 }
 
 namespace {

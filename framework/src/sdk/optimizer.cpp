@@ -76,7 +76,7 @@ void Trace::record(index_t iteration, double value, double gap, double flow_time
   const std::size_t n = points_.size();
   if (n >= 2 && points_[n - 1].iteration / stride_ == points_[n - 2].iteration / stride_) points_.pop_back();
   const double seconds = std::chrono::duration<double>(StopToken::Clock::now() - start_).count();
-  points_.push_back({iteration, objective_->counts().total(), seconds, value, gap, flow_time});
+  points_.push_back({iteration, objective_->counts().work(), seconds, value, gap, flow_time});
   while (static_cast<index_t>(points_.size()) > max_points_) {
     stride_ *= 2;
     std::vector<Point> kept;

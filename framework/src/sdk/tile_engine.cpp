@@ -157,6 +157,7 @@ class BlockOutput {
     constexpr double k_nothing = std::numeric_limits<double>::infinity();
     if (statistic == RowStatistic::sum) {
       const double sum = sum_[r] + method_.epsilon();
+      if (std::isinf(sum)) return std::numeric_limits<double>::quiet_NaN();  // infinity over infinity
       return sum == 0 ? k_nothing : sum;
     }
     if (statistic != RowStatistic::online_max) return 1;

@@ -207,8 +207,7 @@ std::vector<double> shares_best(const Blocks& blocks, std::size_t n_entries) {
     for (std::size_t b = begin; b < end; ++b) {
       const std::vector<double>& cost = blocks.cost[b];
       const double least = *std::min_element(cost.begin(), cost.end());
-      for (std::size_t e = 0; e < n_entries && std::isfinite(least); ++e)
-        n_best[e] += cost[e] == least;
+      for (std::size_t e = 0; e < n_entries && std::isfinite(least); ++e) n_best[e] += cost[e] == least;
     }
     for (std::size_t e = 0; e < n_entries; ++e) shares[e] += n_best[e] / static_cast<double>(end - begin);
   });
