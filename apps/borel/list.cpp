@@ -63,6 +63,8 @@ void list_json(const std::vector<const MethodEntry*>& methods, const LoadReport&
   nlohmann::ordered_json out = {{"methods", nlohmann::ordered_json::array()},
                                 {"refused", nlohmann::ordered_json::array()}};
   for (const MethodEntry* method : methods) out["methods"].push_back(method_json(*method));
+  out["protocols"] = nlohmann::ordered_json::array();
+  for (const Protocol* protocol : protocols()) out["protocols"].push_back(protocol_json(*protocol));
   for (const RefusedPlugin& plugin : plugins.refused)
     out["refused"].push_back({{"file", plugin.file.string()}, {"reason", plugin.reason}});
   fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
@@ -80,7 +82,21 @@ void list_table(const std::vector<const MethodEntry*>& methods) {
                    width == 0 ? 0 : std::max(20, width - left)));
 }
 
+void list_protocols(bool json) {
+  if (json) {
+    nlohmann::ordered_json out = {{"protocols", nlohmann::ordered_json::array()}};
+    for (const Protocol* protocol : protocols()) out["protocols"].push_back(protocol_json(*protocol));
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  std::size_t id_width = 0;
+  for (const Protocol* protocol : protocols()) id_width = std::max(id_width, protocol->id().size());
+  for (const Protocol* protocol : protocols())
+    fmt::print("{:<{}}  {}\n", protocol->id(), id_width, protocol->summary());
+}
+
 void run(const ListOptions& options, Session& session) {
+  if (options.family == "protocol") return list_protocols(options.json);
   if (options.pairs) {
     if (!options.family.empty() && options.family != "attention" && options.family != "position")
       throw RegistryError(
@@ -113,9 +129,11 @@ void run(const ListOptions& options, Session& session) {
 }  // namespace
 
 void add_list(CLI::App& app, Session& session) {
-  auto* list = app.add_subcommand("list", "List the methods of the plugin set");
+  auto* list = app.add_subcommand("list", "List the methods of the plugin set, or the protocols");
   auto options = std::make_shared<ListOptions>();
-  list->add_option("family", options->family, "attention, position, density or optimizer; all when left out");
+  list->add_option(
+      "family", options->family,
+      "attention, position, density, optimizer; all methods when left out. protocol: the protocols");
   list->add_flag("--json", options->json, "Machine-readable: everything that is known about each method");
   list->add_flag("--pairs", options->pairs,
                  "Which attention mechanism takes which position encoding, with the reasons of refusals");

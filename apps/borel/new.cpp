@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 const std::vector<std::string> k_families = {"attention", "position", "density", "optimizer"};
 
-/// my_idea -> MyIdea
+/// my_idea -> MyIdea; the templates add a suffix, because the SDK has types of its own (Band, Trace, Budget ...).
 std::string type_name(const std::string& id) {
   std::string type;
   bool start = true;

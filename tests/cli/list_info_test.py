@@ -36,6 +36,18 @@ fields = {"family", "id", "summary", "formula", "source", "complexity", "notes",
 expect("list --json gives every field of every method",
        result.returncode == 0 and listed["methods"] and all(set(m) == fields for m in listed["methods"]), result)
 expect("no plugin of this build is refused", listed["refused"] == [] and result.stderr == "", result)
+protocols = listed["protocols"]
+expect("list --json has every protocol with its options and metrics",
+       {"density.fit", "attention.recall", "optimizer.convergence"} <= {p["id"] for p in protocols}
+       and all(p["metrics"] and any(m["headline"] for m in p["metrics"]) and p["roles"] and p["summary"] for p in protocols),
+       protocols)
+lines = run("list", "protocol").stdout.splitlines()
+expect("list protocol has one line a protocol", [l.split()[0] for l in lines] == [p["id"] for p in protocols], lines)
+for protocol in protocols:
+    text, data = run("info", protocol["id"]), json.loads(run("info", "protocol/" + protocol["id"], "--json").stdout)
+    shown = all(word in text.stdout for word in [protocol["summary"], "of kind " + protocol["dataset_kind"]]
+                + [m["name"] for m in protocol["metrics"]] + [o["name"] + " = " for o in protocol["options"]])
+    expect(f"info {protocol['id']}", text.returncode == 0 and shown and data == protocol, text)
 order = [(m["family"], m["id"]) for m in listed["methods"]]
 expect("methods come in sorted order", order == sorted(order), order)
 
@@ -87,6 +99,8 @@ for name, arguments, message in [
     ("unknown family", ["list", "densty"], "no family named 'densty'; did you mean 'density'?"),
     ("unknown method", ["info", "density/histogramm"], "did you mean 'histogram'?"),
     ("unknown id without family", ["info", "histogramm"], "did you mean 'density/histogram'?"),
+    ("unknown protocol", ["info", "density.fti"], "density.fit"),
+    ("bad option of a protocol", ["info", "density.fit{nothing=1}"], "nothing"),
     ("bad parameter", ["--plugin-path", plain, "info", "fixture/plain{width=0}"], "must be a real number > 0; got '0'"),
     ("bad spec", ["info", "density/histogram{"], "column 19: expected a parameter name"),
     ("named plugin that is refused", ["--plugin-path", fixtures / "lies.so", "list"], "contradicts itself"),

@@ -10,7 +10,8 @@ import time
 
 family, prefix, compiler, sanitize, cmake = sys.argv[1:6]
 borel = pathlib.Path(prefix) / "bin" / "borel"
-name = "my_idea"
+# Names that the SDK has types for, which the generated class must not hide.
+name = {"attention": "budget", "position": "band", "density": "samples", "optimizer": "trace"}[family]
 LIMIT_S = 120  # the whole way, from nothing to a checked plugin
 
 
