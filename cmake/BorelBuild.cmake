@@ -21,6 +21,14 @@ if(BOREL_SANITIZE)
   add_link_options(-fsanitize=${BOREL_SANITIZE})
 endif()
 
+# Files that call TBB's templates: see framework/src/sdk/task_order.hpp.
+function(borel_uninstrumented_threads target)
+  if(BOREL_SANITIZE MATCHES "thread")
+    set_source_files_properties(${ARGN} TARGET_DIRECTORY ${target} PROPERTIES
+                                COMPILE_OPTIONS -fno-sanitize=thread COMPILE_DEFINITIONS BOREL_THREAD_SANITIZER)
+  endif()
+endfunction()
+
 # The program looks for studies and small data files in ../share/borel of its own folder, here as in an installation.
 file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/borel)
 foreach(folder IN ITEMS studies datasets)

@@ -11,9 +11,8 @@
 #include <optional>
 
 #include <fmt/format.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
-#include <tbb/task_group.h>
+
+#include "study/workers.hpp"
 
 namespace borel {
 namespace {
@@ -92,27 +91,18 @@ class QualityRun {
   }
 
   void run() {
-    const int threads = std::max(1, rules_.threads);
-    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                                    static_cast<std::size_t>(threads));
-    tbb::task_arena arena(threads);
-    arena.execute([&] {
-      tbb::task_group workers;
-      for (int i = 0; i < threads; ++i) workers.run([&] { work(); });
-      workers.wait();
-    });
+    run_workers(std::max(1, rules_.threads), [this] { work(); });
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
-  /// One worker: takes the next cell until there is none. A thread that waits inside a cell must not start
-  /// another one on its stack, hence isolate().
+  /// One worker: takes the next cell until there is none.
   void work() {
     while (!stopped()) {
       const std::size_t i = next_.fetch_add(1);
       if (i >= cells_.size()) return;
       try {
-        tbb::this_task_arena::isolate([&] { run_one(*cells_[i]); });
+        isolated([&] { run_one(*cells_[i]); });
       } catch (...) {  // the journal or the display, not the cell
         const std::lock_guard lock(mutex_);
         if (!error_) error_ = std::current_exception();
