@@ -28,7 +28,6 @@ void parallel_for(index_t n, index_t grain, FunctionRef<void(index_t, index_t)> 
         },
         tbb::simple_partitioner());
   });
-  order.joined();
 }
 
 }  // namespace borel

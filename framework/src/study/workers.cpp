@@ -22,7 +22,6 @@ void run_workers(int threads, FunctionRef<void()> worker) {
       });
     workers.wait();
   });
-  order.joined();
 }
 
 void isolated(FunctionRef<void()> body) { tbb::this_task_arena::isolate(body); }
