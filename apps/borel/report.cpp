@@ -8,6 +8,7 @@
 #include "results/collect.hpp"
 #include "results/outputs.hpp"
 #include "session.hpp"
+#include "signals.hpp"
 #include "study/run_folder.hpp"
 
 namespace borel::app {
@@ -18,13 +19,20 @@ struct Request {
   bool json = false;
 };
 
-void report(const Request& request) {
+void report(Session& session, const Request& request) {
+  const SignalGuard signals;
   const RunFolder folder = existing_run(request.run);
   const RunLock lock(folder);  // not while a run writes its own
   const Journal journal = read_journal(folder.journal());
   for (const std::string& damage : journal.damage)
     fmt::print(stderr, "borel: warning: {}: {}\n", folder.journal().string(), damage);
-  write_outputs(folder, journal, true);
+  try {
+    write_outputs(folder, journal, true, &signals.stop_requested());
+  } catch (const Stopped&) {
+    fmt::print(stderr, "borel: stopped before the report was written\n");
+    session.exit_code = signals.exit_code();
+    return;
+  }
   if (request.json)
     fmt::print(
         "{}\n",
@@ -36,14 +44,14 @@ void report(const Request& request) {
 
 }  // namespace
 
-void add_report(CLI::App& app, Session&) {
+void add_report(CLI::App& app, Session& session) {
   CLI::App* command = app.add_subcommand(
       "report",
       "Make the report, its figures, results.h5 and the CSV files of a run again, from its journal");
   auto request = std::make_shared<Request>();
   command->add_option("run", request->run, "Run folder")->required();
   command->add_flag("--json", request->json, "Print the paths as JSON");
-  command->callback([request] { report(*request); });
+  command->callback([&session, request] { report(session, *request); });
 }
 
 }  // namespace borel::app

@@ -105,6 +105,11 @@ class TextDisplay : public RunListener {
     if (summary.n_missing)
       counts += fmt::format("{}{} not run", counts.empty() ? "" : ", ", summary.n_missing);
     fmt::print("{} cells: {}\n", summary.n_cells, counts);
+    if (summary.interrupted && summary.n_missing == 0) {
+      fmt::print("stopped; all {} cells are done and kept. Go on with: borel resume {}\n", summary.n_cells,
+                 folder_.root.string());
+      return;
+    }
     if (summary.interrupted) {
       fmt::print("stopped; {} of {} cells are done and kept. Go on with: borel resume {}\n",
                  summary.n_cells - summary.n_missing, summary.n_cells, folder_.root.string());

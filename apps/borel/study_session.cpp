@@ -1,50 +1,16 @@
 #include "study_session.hpp"
 
-#include <csignal>
 #include <thread>
-
-#include <unistd.h>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "dataset/recipes.hpp"
 #include "loader/plugin_file.hpp"
+#include "signals.hpp"
 
 namespace borel::app {
 namespace {
-
-std::atomic<bool> interrupted{false};
-std::atomic<int> last_signal{0};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-extern "C" void on_signal(int number) {
-  // Finished cells are on disk already, so the second signal may end the program at once.
-  if (interrupted.exchange(true)) ::_exit(128 + number);
-  last_signal.store(number);
-}
-
-class SignalGuard {
- public:
-  SignalGuard() {
-    interrupted.store(false);
-    last_signal.store(0);
-    struct sigaction action {};
-    action.sa_handler = on_signal;
-    ::sigaction(SIGINT, &action, &old_interrupt_);
-    ::sigaction(SIGTERM, &action, &old_terminate_);
-  }
-  ~SignalGuard() {
-    ::sigaction(SIGINT, &old_interrupt_, nullptr);
-    ::sigaction(SIGTERM, &old_terminate_, nullptr);
-  }
-  SignalGuard(const SignalGuard&) = delete;
-  SignalGuard& operator=(const SignalGuard&) = delete;
-
- private:
-  struct sigaction old_interrupt_ {
-  }, old_terminate_{};
-};
 
 /// Makes what is missing and has a recipe; the plan reports the rest.
 void make_datasets(const Study& study, bool json) {
@@ -93,11 +59,11 @@ int run_study(Session& session, const Study& study, const RunFolder& folder, con
   options.fail_fast = request.fail_fast;
   options.timing = !request.no_timing;
   options.shard = parse_shard(request.shard);
-  options.interrupted = &interrupted;
-  const std::unique_ptr<RunListener> display = make_display(request.json, request.quiet);
   const SignalGuard signals;
+  options.interrupted = &signals.stop_requested();
+  const std::unique_ptr<RunListener> display = make_display(request.json, request.quiet);
   const RunSummary summary = run_plan(plan, world, folder, options, *display);
-  if (summary.interrupted) return 128 + last_signal.load();
+  if (summary.interrupted) return signals.exit_code();
   return summary.all_good() ? 0 : 1;
 }
 

@@ -1,8 +1,4 @@
 // borel train <config.toml>: trains a probe network; goes on where a stopped or killed run was.
-#include <unistd.h>
-
-#include <atomic>
-#include <csignal>
 #include <memory>
 #include <numbers>
 
@@ -15,20 +11,13 @@
 #include "probe/checkpoint.hpp"
 #include "probe/training_file.hpp"
 #include "session.hpp"
+#include "signals.hpp"
 #include "study/provenance.hpp"
 
 namespace borel::app {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::atomic<bool> stop_training{false};
-std::atomic<int> training_signal{0};
-
-extern "C" void on_training_signal(int number) {
-  if (stop_training.exchange(true)) ::_exit(128 + number);  // the last checkpoint is complete at any time
-  training_signal.store(number);
-}
 
 struct TrainRequest {
   std::string config, out;
@@ -61,7 +50,7 @@ class TrainRun {
     first_step_ = trainer_.state().step;
     announce();
     bool out_of_time = false;
-    while (trainer_.state().step < config_.n_steps && !stop_training.load()) {
+    while (trainer_.state().step < config_.n_steps && !signals_.stop_requested()) {
       out_of_time = request_.time_limit_s > 0 && seconds_since(start_) >= request_.time_limit_s;
       if (out_of_time) break;
       // A step is short and is finished even when asked to stop, so that no work is thrown away.
@@ -79,7 +68,7 @@ class TrainRun {
     fmt::print("{} after step {} of {}; the same command goes on from {}\n",
                out_of_time ? "time limit reached" : "stopped", trainer_.state().step, config_.n_steps,
                file_.string());
-    return out_of_time ? 0 : 128 + training_signal.load();
+    return out_of_time ? 0 : signals_.exit_code();
   }
 
  private:
@@ -146,6 +135,7 @@ class TrainRun {
     last_save_ = Clock::now();
   }
 
+  const SignalGuard signals_;
   const TrainRequest& request_;
   probe::TrainingConfig config_;
   std::shared_ptr<const Dataset> text_;
@@ -185,8 +175,6 @@ void add_train(CLI::App& app, Session& session) {
       "the same bits.\n"
       "Exit code: 0 done or time limit, 1 diverged, 2 usage or input, 130 after Ctrl-C, 143 after SIGTERM.");
   command->callback([&session, request] {
-    std::signal(SIGINT, on_training_signal);
-    std::signal(SIGTERM, on_training_signal);
     std::unique_ptr<tbb::global_control> limit;
     if (request->threads > 0)
       limit = std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism,

@@ -138,6 +138,28 @@ class StudyCommands(unittest.TestCase):
         self.program.run("resume", run)
         self.assertEqual(quality_files(run), self.expected)
 
+    def test_ctrl_c_while_figures_are_drawn_loses_nothing_and_resume_draws_them(self):
+        run, tools = self.folder / "stopped_drawing", self.folder / "slow_tools"
+        tools.mkdir()
+        begun = tools / "begun"
+        (tools / "gnuplot").write_text(f"#!/bin/sh\ntouch {begun}\nsleep 600\n")
+        (tools / "gnuplot").chmod(0o755)
+        slow = Program(BOREL, DATA)
+        slow.environment["PATH"] = f"{tools}:{slow.environment['PATH']}"
+        process = slow.start("run", self.study, "--out", run)
+        deadline = time.monotonic() + 120
+        while not begun.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 130, stdout + stderr)
+        self.assertRegex(stdout, r"stopped; all \d+ cells are done and kept")
+        resumed = self.program.run("resume", run)
+        self.assertIn(str(run / "report.html"), resumed.stdout)
+        self.assertNotIn("gnuplot", (run / "report.html").read_text().split("<h2", 1)[0])
+        self.assertTrue(list((run / "figures").glob("*.pdf")))
+        self.assertEqual(quality_files(run), self.expected)
+
     def test_json_events_tell_the_whole_story(self):
         done = self.program.run("run", self.study, "--out", self.folder / "json", "--json", "--threads", 2)
         events = [json.loads(line) for line in done.stdout.splitlines()]

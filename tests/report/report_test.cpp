@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -226,6 +227,10 @@ TEST(Report, AGnuplotThatHangsIsEnded) {
   options.gnuplot_limit_s = 0.3;
   write_report(sample_run(), folder.path(), sample_protocols(), options);
   EXPECT_THAT(read(folder.path() / "report.html"), HasSubstr("gnuplot was ended after 0.3 s"));
+  const std::atomic<bool> stop = true;
+  options.gnuplot_limit_s = 60;
+  options.interrupted = &stop;
+  EXPECT_THROW(write_report(sample_run(), folder.path(), sample_protocols(), options), Stopped);
 }
 
 TEST(Report, OneRefusedFigureDoesNotTakeTheOthers) {
@@ -246,7 +251,7 @@ TEST(Report, OneRefusedFigureDoesNotTakeTheOthers) {
 
 TEST(Report, AnEmptyRunHasAPage) {
   const Folder folder;
-  write_report(RunResults{}, folder.path(), {});
+  write_report(RunResults{}, folder.path(), ProtocolTable{});
   const std::string html = read(folder.path() / "report.html");
   EXPECT_EQ(tag_problem(html), "");
   EXPECT_THAT(html, HasSubstr("no finished cell"));
@@ -256,7 +261,7 @@ TEST(Report, OneMethodOneDatasetOneRepetitionHasAPage) {
   RunResults run = sample_run();
   run.cells.resize(1);
   const Folder folder;
-  write_report(run, folder.path(), {});
+  write_report(run, folder.path(), ProtocolTable{});
   const std::string html = read(folder.path() / "report.html");
   EXPECT_EQ(tag_problem(html), "");
   EXPECT_THAT(html, HasSubstr("was measured alone"));
@@ -272,7 +277,7 @@ TEST(Report, ValuesThatAreNotFiniteAreNotDrawnButListed) {
   run.cells[3].result.curves[0].y = {};
   run.cells[4].result.pictures[0].values[5] = INFINITY;
   const Folder folder;
-  write_report(run, folder.path(), {});
+  write_report(run, folder.path(), ProtocolTable{});
   const std::string html = read(folder.path() / "report.html");
   EXPECT_EQ(occurrences(html, "class=\"note\""), 0u);
   EXPECT_THAT(html, HasSubstr("∞"));
@@ -280,7 +285,7 @@ TEST(Report, ValuesThatAreNotFiniteAreNotDrawnButListed) {
 
 TEST(Report, AFolderThatCannotBeWrittenIsNamed) {
   try {
-    write_report(sample_run(), "/proc/no-such-folder", {});
+    write_report(sample_run(), "/proc/no-such-folder", ProtocolTable{});
     FAIL() << "must throw";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("/proc/no-such-folder"));

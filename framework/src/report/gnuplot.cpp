@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -65,7 +66,10 @@ ProcessEnd read_log(const fs::path& log) {
   return end;
 }
 
-/// Runs `program -d script` in `folder`, no shell; standard output and error go to a log file there.
+bool interrupted(const ReportOptions& options) { return options.interrupted && options.interrupted->load(); }
+
+/// Runs `program -d script` in `folder`, no shell; standard output and error go to a log file there. In a process group
+/// of its own: Ctrl-C in the terminal is for us, and we end gnuplot. @throws Stopped
 ProcessEnd run_gnuplot(const ReportOptions& options, const fs::path& folder, const std::string& script) {
   const std::string folder_text = folder.string(), log = script + ".log", no_init = "-d";
   posix_spawn_file_actions_t actions;
@@ -79,7 +83,12 @@ ProcessEnd run_gnuplot(const ReportOptions& options, const fs::path& folder, con
   std::string flag = no_init;
   std::array<char*, 4> arguments = {program.data(), flag.data(), name.data(), nullptr};
   pid_t child = 0;
-  const int error = posix_spawnp(&child, program.c_str(), &actions, nullptr, arguments.data(), environ);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  const int error = posix_spawnp(&child, program.c_str(), &actions, &attributes, arguments.data(), environ);
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) {
     fs::remove(folder / log);
@@ -93,14 +102,18 @@ ProcessEnd run_gnuplot(const ReportOptions& options, const fs::path& folder, con
   while (true) {
     const pid_t done = waitpid(child, &status, in_time ? WNOHANG : 0);
     if (done == child || (done < 0 && errno != EINTR)) break;
-    if (in_time && std::chrono::steady_clock::now() >= deadline) {
+    if (in_time && (interrupted(options) || std::chrono::steady_clock::now() >= deadline)) {
       in_time = false;
-      kill(child, SIGKILL);
+      kill(-child, SIGKILL);
     } else if (in_time) {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
   }
   ProcessEnd end = read_log(folder / log);
+  if (interrupted(options)) {
+    fs::remove(folder / script);
+    throw Stopped("stopped on request");
+  }
   end.ended = in_time;
   if (!in_time) end.message = fmt::format("gnuplot was ended after {} s", options.gnuplot_limit_s);
   return end;
@@ -271,7 +284,7 @@ void draw_figures(std::span<Figure> figures, const fs::path& folder, const Repor
     try {
       pdf_problems = run_batches(figures, folder, options, false);
     } catch (const std::exception&) {
-      pdf_problems.clear();  // the page says what is wrong with the folder, from the SVG run below
+      pdf_problems.clear();  // the SVG run below meets the same: a stop, or a folder that cannot be written
     }
   });
   const std::vector<std::string> problems = run_batches(figures, folder, options, true);

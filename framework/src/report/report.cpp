@@ -143,8 +143,8 @@ GroupSection make_section(const ComparisonGroup& group, std::size_t number, cons
 
 }  // namespace
 
-void write_report(const RunResults& results, const std::filesystem::path& run_folder,
-                  const ProtocolTable& protocols, const ReportOptions& options) {
+std::size_t write_report(const RunResults& results, const std::filesystem::path& run_folder,
+                         const ProtocolTable& protocols, const ReportOptions& options) {
   RunResults with_curves = results;
   add_scaling_curves(with_curves);
   FigureList list;
@@ -154,6 +154,8 @@ void write_report(const RunResults& results, const std::filesystem::path& run_fo
   draw_figures(list.all(), run_folder / "figures", options);
 
   write_whole_file(run_folder / "report.html", page_html(results, sections, list.all()));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(list.all(), [](const Figure& figure) { return !figure.problem.empty(); }));
 }
 
 }  // namespace borel

@@ -1,6 +1,7 @@
 // The report of a run: one HTML file that works offline, and its figures as files for papers.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -13,6 +14,8 @@ namespace borel {
 struct ReportOptions {
   std::string gnuplot = "gnuplot";  ///< program that draws; looked up in PATH unless it holds a slash
   double gnuplot_limit_s = 120;  ///< a batch that takes longer is ended and the rest is reported as not drawn
+  const std::atomic<bool>* interrupted =
+      nullptr;  ///< when it becomes true, gnuplot is ended and Stopped thrown
 };
 
 /// What the report needs to know about a protocol beyond its cells.
@@ -28,12 +31,13 @@ using ProtocolTable = std::map<std::string, ProtocolDescription>;
 /// Writes run_folder/report.html and run_folder/figures/<name>.{gp,csv,pdf}; replaces what stood there.
 /// Without gnuplot the report is complete but for the figures, and says how to get them. Deterministic: same
 /// results, same bytes (for one gnuplot). Threads: none of its own; one gnuplot process at a time for each of
-/// SVG and PDF.
-/// @throws Error when the folder cannot be written
-void write_report(const RunResults& results, const std::filesystem::path& run_folder,
-                  const ProtocolTable& protocols, const ReportOptions& options = {});
+/// SVG and PDF. Returns the number of figures of the page that could not be drawn.
+/// @throws Error when the folder cannot be written, Stopped when interrupted
+std::size_t write_report(const RunResults& results, const std::filesystem::path& run_folder,
+                         const ProtocolTable& protocols, const ReportOptions& options = {});
 
 /// With the protocols of this program.
-void write_report(const RunResults& results, const std::filesystem::path& run_folder);
+std::size_t write_report(const RunResults& results, const std::filesystem::path& run_folder,
+                         const ReportOptions& options);
 
 }  // namespace borel

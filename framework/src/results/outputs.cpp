@@ -19,7 +19,8 @@ std::string read_text(const std::filesystem::path& file) {
 
 }  // namespace
 
-bool write_outputs(const RunFolder& folder, const Journal& journal, bool again) {
+bool write_outputs(const RunFolder& folder, const Journal& journal, bool again,
+                   const std::atomic<bool>* interrupted) {
   const std::string stamp = std::string(BOREL_VERSION " " BOREL_GIT_REVISION " ") + journal.digest + '\n';
   if (!again && read_text(folder.stamp()) == stamp && std::filesystem::exists(folder.results()) &&
       std::filesystem::exists(folder.csv() / "cells.csv") && std::filesystem::exists(folder.report()))
@@ -27,8 +28,12 @@ bool write_outputs(const RunFolder& folder, const Journal& journal, bool again) 
   const RunResults results = collect_results(journal);
   write_results_h5(results, folder.results());
   write_csv(results, folder.csv());
-  write_report(results, folder.root);
-  write_whole_file(folder.stamp(), stamp);
+  ReportOptions options;
+  options.interrupted = interrupted;
+  if (write_report(results, folder.root, options) == 0)
+    write_whole_file(folder.stamp(), stamp);
+  else
+    std::filesystem::remove(folder.stamp());  // the next start draws again: gnuplot may be there by then
   return true;
 }
 

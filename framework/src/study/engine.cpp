@@ -115,7 +115,10 @@ class Run {
     count_outcomes();
     if (!stopped()) {
       listener_.outputs_begin();
-      summary_.outputs_written = write_outputs(folder_, known_);
+      try {
+        summary_.outputs_written = write_outputs(folder_, known_, false, options_.interrupted);
+      } catch (const Stopped&) {  // said by `interrupted` below
+      }
     }
     summary_.interrupted = stopped();
     listener_.end(summary_, collect_results(known_));
