@@ -27,6 +27,8 @@ constexpr Published k_published[] = {
     {"marron_wand_15", 1.411899, 1.69098, 6},
 };
 
+void PrintTo(const Published& published, std::ostream* out) { *out << published.id; }
+
 class MarronWand : public testing::TestWithParam<Published> {};
 
 TEST_P(MarronWand, TruthMatchesIndependentQuadrature) {

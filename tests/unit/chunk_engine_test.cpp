@@ -139,6 +139,7 @@ struct FormCase {
   std::string name;
   ChunkForm form;
 };
+void PrintTo(const FormCase& made, std::ostream* out) { *out << made.name; }
 
 std::vector<FormCase> forms() {
   using Decay = ChunkForm::Decay;

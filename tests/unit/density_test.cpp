@@ -56,6 +56,7 @@ constexpr double k_cdf_bound = 1e-10;  // promised by FittedDensity::cdf
 struct Place {
   double mean, sd;
 };
+void PrintTo(const Place& place, std::ostream* out) { *out << place.mean << " sd " << place.sd; }
 
 class GaussianAt : public testing::TestWithParam<Place> {};
 

@@ -123,7 +123,13 @@ std::string test_name(std::string text) {
   return text;
 }
 
-class ReferenceGradient : public testing::TestWithParam<std::pair<const char*, FeedForward>> {};
+struct ReferenceCase {
+  const char* position;
+  FeedForward feed_forward;
+};
+void PrintTo(const ReferenceCase& made, std::ostream* out) { *out << made.position; }
+
+class ReferenceGradient : public testing::TestWithParam<ReferenceCase> {};
 
 TEST_P(ReferenceGradient, AgreesWithCentralDifferencesForEveryTensor) {
   const auto [position, feed_forward] = GetParam();
@@ -174,11 +180,11 @@ TEST_P(ReferenceGradient, FloatNetworkWithThePluginAgrees) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Positions, ReferenceGradient,
-                         testing::Values(std::pair{"none", FeedForward::gelu},
-                                         std::pair{"rope", FeedForward::gated},
-                                         std::pair{"alibi", FeedForward::gelu},
-                                         std::pair{"rerope{window=6}", FeedForward::gated}),
-                         [](const auto& tested) { return test_name(tested.param.first); });
+                         testing::Values(ReferenceCase{"none", FeedForward::gelu},
+                                         ReferenceCase{"rope", FeedForward::gated},
+                                         ReferenceCase{"alibi", FeedForward::gelu},
+                                         ReferenceCase{"rerope{window=6}", FeedForward::gated}),
+                         [](const auto& tested) { return test_name(tested.param.position); });
 
 // Mechanisms with gates, decays, write strengths, and encodings with learnable numbers.
 class PluginGradient : public testing::TestWithParam<std::pair<const char*, const char*>> {};

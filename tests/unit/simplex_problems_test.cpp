@@ -55,6 +55,7 @@ struct Case {
   std::string_view abilities;
   std::function<SimplexProblem()> make;
 };
+void PrintTo(const Case& made, std::ostream* out) { *out << made.name; }
 
 class EveryProblem : public testing::TestWithParam<Case> {
  protected:
