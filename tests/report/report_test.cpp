@@ -217,6 +217,21 @@ TEST(Report, WithoutGnuplotItIsMadeAndSaysHowToGetTheFigures) {
   EXPECT_GE(occurrences(html, "href=\"data:text/csv"), 30u);
 }
 
+TEST(Report, ATruthStandsDottedInTheFigureOfWhatIsHeldAgainstIt) {
+  const Folder folder;
+  RunResults run = sample_run();
+  write_report(run, folder.path(), sample_protocols());
+  const std::string page = read(folder.path() / "report.html");
+  EXPECT_THAT(page, HasSubstr("Dotted: true density."));
+  EXPECT_THAT(page, Not(HasSubstr("Curves: true density")));
+  for (CellRecord& cell : run.cells)  // a truth of each method's own: in the method's colour
+    for (Curve& curve : cell.result.curves)
+      if (!curve.reference_of.empty()) curve.y[0] += static_cast<double>(cell.methods[0].label.size());
+  write_report(run, folder.path(), sample_protocols());
+  EXPECT_THAT(read(folder.path() / "report.html"),
+              HasSubstr("Dotted: true density, in the colour of what it is held against."));
+}
+
 TEST(Report, AGnuplotThatHangsIsEnded) {
   const Folder folder;
   const fs::path fake = folder.path() / "gnuplot";

@@ -88,6 +88,10 @@ CellResult fit_density(std::size_t m, std::size_t d, Rng& rng) {
                          0.1 * bump(33, 1)));
   }
   result.curves.push_back(density);
+  Curve truth = density;
+  truth.name = "true density", truth.reference_of = "density";
+  for (std::size_t i = 0; i < truth.x.size(); ++i) truth.y[i] = 0.02 + 0.001 * truth.x[i];
+  result.curves.push_back(truth);
   Timing fit{"fit_s", {}};
   for (int i = 0; i < 5; ++i)
     fit.seconds.push_back(2e-4 * std::pow(6.0, 4.0 - quality) * std::exp(0.1 * rng.normal()));

@@ -50,7 +50,7 @@ RunResults rich_results() {
                              {"gap", "", i == 0 ? std::nan("") : INFINITY, Direction::none}};
       if (i == 3) cell.result.metrics.pop_back();
       cell.result.curves = {{"c", "x", "y", true, false, {1, 2, 3}, {4, std::nan(""), 6.5}},
-                            {"empty", "x", "y", false, true, {}, {}}};
+                            {"empty", "x", "y", false, true, {}, {}, "c"}};
       cell.result.pictures = {{"p", "a", "b", 2, 3, {1, 2, 3, 4, 5, 1 / 3.0}}};
       cell.result.timings = {{"fit_s", {0.25, 1e-9}}};
     }

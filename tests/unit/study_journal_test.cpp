@@ -68,7 +68,7 @@ TEST(Journal, KeepsCurvesPicturesAndText) {
   CellResult result;
   result.outcome = CellOutcome::failed;
   result.reason = "line one\nline \"two\" \\ \xC3\xA9";
-  result.curves.push_back({"c", "x", "y", true, false, {1, 2}, {3, 4}});
+  result.curves.push_back({"c", "x", "y", true, false, {1, 2}, {3, 4}, "d"});
   result.pictures.push_back({"p", "x", "y", 1, 2, {5, 6}});
   result.wall_s = 1.25;
   const CellResult back = cell_result_from(json::parse(json_text(to_json(result))));
@@ -76,6 +76,7 @@ TEST(Journal, KeepsCurvesPicturesAndText) {
   EXPECT_EQ(back.reason, result.reason);
   EXPECT_EQ(back.curves.at(0).y, result.curves.at(0).y);
   EXPECT_TRUE(back.curves.at(0).log_x);
+  EXPECT_EQ(back.curves.at(0).reference_of, "d");
   EXPECT_EQ(back.pictures.at(0).n_cols, 2);
   EXPECT_EQ(back.pictures.at(0).values, result.pictures.at(0).values);
   EXPECT_EQ(back.wall_s, 1.25);

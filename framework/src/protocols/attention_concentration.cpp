@@ -267,6 +267,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
       auto& [measured_line, exact_line] = lines[ratio];
       measured_line.name = fmt::format("S, beta / gamma = {:g}", ratio);
       exact_line.name = fmt::format("closed form, beta / gamma = {:g}", ratio);
+      exact_line.reference_of = measured_line.name;
       measured_line.x.push_back(group.gamma), measured_line.y.push_back(measured);
       if (exact.empty()) continue;
       const double expected = mean_of(exact, group.queries);

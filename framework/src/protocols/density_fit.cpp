@@ -156,14 +156,14 @@ class DensityFit final : public ProtocolWithOptions<Options> {
     result.curves.push_back(std::move(fitted));
 
     if (data.truth) {
-      Curve truth{"true density", "x", "density", false, false, x, {}};
+      Curve truth{"true density", "x", "density", false, false, x, {}, "density"};
       for (const double value : x) truth.y.push_back(data.truth->pdf(value));
       result.curves.push_back(std::move(truth));
       return;
     }
     const std::size_t n_bins = std::clamp<std::size_t>(data.held_out.size() / 10, 8, 60);
     const double width = (high - low) / static_cast<double>(n_bins);
-    Curve histogram{"held-out rows", "x", "density", false, false, {}, {}};
+    Curve histogram{"held-out rows", "x", "density", false, false, {}, {}, "density"};
     std::vector<double> count(n_bins);
     for (const double value : data.held_out)
       count[std::min(static_cast<std::size_t>((value - low) / width), n_bins - 1)] += 1;

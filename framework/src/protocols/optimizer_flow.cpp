@@ -245,7 +245,7 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
         distance += std::abs(below) * grid.width(0);
       }
       add("w1_error", distance, Direction::lower_is_better);
-      result.curves.push_back({"exact_density", "x", "p", false, false, x, exact});
+      result.curves.push_back({"exact density", "x", "p", false, false, x, exact, "density"});
     }
     result.curves.push_back({"density", "x", "p", false, false, x, found.state});
   }

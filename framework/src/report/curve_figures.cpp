@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
 
 #include "report/figures.hpp"
@@ -53,6 +54,12 @@ std::vector<double> thinned(const std::vector<double>& x, bool log_x) {
   return kept;
 }
 
+bool is_reference(const Curve& curve) { return !curve.reference_of.empty(); }
+template <class Item>
+bool is_reference(const Item&) {
+  return false;
+}
+
 struct Line {
   std::size_t entry;
   std::vector<std::vector<double>> rows;  ///< x, median, lowest, highest
@@ -67,9 +74,10 @@ std::optional<Line> line_of(const ComparisonGroup& group, const std::string& nam
     if (const Curve* curve = find_curve(group.cell(entry, dataset, r), name)) curves.push_back(curve);
   if (curves.empty()) return std::nullopt;
   Line line{entry, {}, false, false};
-  const bool ascending = std::all_of(curves.begin(), curves.end(),
-                                     [](const Curve* c) { return std::is_sorted(c->x.begin(), c->x.end()); });
-  if (!ascending) {  // not a function of x, for example a parametric curve: the first repetition as it is
+  const bool ascending = std::ranges::all_of(curves, [](const Curve* c) {
+    return std::ranges::adjacent_find(c->x, std::greater_equal{}) == c->x.end();
+  });
+  if (!ascending) {  // not a function of x, for example steps or a path: the first repetition as it is
     for (std::size_t i = 0; i < curves[0]->x.size(); ++i)
       line.rows.push_back({curves[0]->x[i], curves[0]->y[i], curves[0]->y[i], curves[0]->y[i]});
     return line;
@@ -112,13 +120,45 @@ std::string ticks_at_points(const std::vector<Line>& lines) {
   return fmt::format("set xtics ({}) format '%g'\n", ticks);
 }
 
+/// What the curves of a figure are held against. Where all entries say the same it is one line of its own.
+struct Reference {
+  std::string name;
+  std::vector<Line> lines;  ///< one a entry that has it, or a single one
+  bool is_shared = false;
+};
+
+std::vector<Reference> references_of(const ComparisonGroup& group, const std::string& curve_name,
+                                     std::size_t dataset) {
+  std::vector<Reference> references;
+  for (std::size_t e = 0; e < group.entries.size(); ++e)
+    for (std::size_t r = 0; r < group.repetitions.size(); ++r) {
+      const CellRecord* cell = group.cell(e, dataset, r);
+      if (!cell || cell->result.outcome != CellOutcome::ok) continue;
+      for (const Curve& curve : cell->result.curves) {
+        if (curve.reference_of != curve_name) continue;
+        auto at = std::ranges::find(references, curve.name, &Reference::name);
+        if (at == references.end()) at = references.insert(at, Reference{curve.name, {}, false});
+        if (!at->lines.empty() && at->lines.back().entry == e) continue;  // an earlier repetition had it
+        if (auto line = line_of(group, curve.name, e, dataset)) at->lines.push_back(std::move(*line));
+      }
+    }
+  std::erase_if(references, [](const Reference& reference) { return reference.lines.empty(); });
+  for (Reference& reference : references) {
+    reference.is_shared = std::ranges::all_of(
+        reference.lines, [&](const Line& line) { return line.rows == reference.lines.front().rows; });
+    if (reference.is_shared) reference.lines.resize(1);
+  }
+  return references;
+}
+
 template <class List>
 std::vector<std::string> names_in(const ComparisonGroup& group, const List& list) {
   std::vector<std::string> names;
   for (const CellRecord* cell : group.cells)
     if (cell)
       for (const auto& item : list(cell->result))
-        if (std::find(names.begin(), names.end(), item.name) == names.end()) names.push_back(item.name);
+        if (!is_reference(item) && std::find(names.begin(), names.end(), item.name) == names.end())
+          names.push_back(item.name);
   return names;
 }
 
@@ -147,6 +187,7 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
       sample = find_curve(group.cell(e, dataset, r), name);
   }
   if (!sample) return std::nullopt;
+  std::vector<Reference> references = references_of(group, name, dataset);
 
   bool has_band = false, is_cut = false, x_positive = false, y_positive = false, lost = false;
   std::size_t most_points = 0;
@@ -176,6 +217,18 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
     }
     g += gnuplot_block(fmt::format("line{}", line.entry), line.rows);
   }
+  for (Reference& reference : references)
+    for (Line& line : reference.lines) {
+      const std::string whose =
+          reference.is_shared ? reference.name : reference.name + ", " + group.entries[line.entry];
+      for (auto& row : line.rows) {
+        figure.csv += fmt::format("{},{},{},{},{}\n", csv_field(whose), exact_text(row[0]),
+                                  exact_text(row[1]), exact_text(row[2]), exact_text(row[3]));
+        lost = lost || (log_x && row[0] <= 0) || (log_y && row[1] <= 0);
+      }
+      g +=
+          gnuplot_block(fmt::format("reference{}_{}", &reference - references.data(), line.entry), line.rows);
+    }
   figure.caption = has_band ? fmt::format("Line: median of {}; band: lowest to highest.",
                                           counted(group.repetitions.size(), "repetition"))
                             : "Repetitions do not differ, or there is one.";
@@ -187,10 +240,17 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
   if (!absent.empty()) figure.caption += absent + ".";
   if (lost) figure.caption += " Values that are not positive cannot stand on the log axis and are left out.";
 
+  for (const Reference& reference : references)
+    figure.caption += fmt::format(" Dotted: {}{}.", reference.name,
+                                  reference.is_shared ? "" : ", in the colour of what it is held against");
+
   const bool marks = most_points <= 24;
   std::vector<LegendItem> items;
   for (const Line& line : lines)
     items.push_back({shorten(group.short_names[line.entry], k_label_limit), line.entry, true, marks});
+  for (const Reference& reference : references)
+    if (reference.is_shared)
+      items.push_back({shorten(reference.name, k_label_limit), k_reference_series, true, false});
   const Legend legend = legend_below(items, figure.width_px, 300);
   figure.height_px = 300 + legend.height_px;
   g += legend.script;
@@ -212,6 +272,11 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
                          plots.empty() ? "" : ", ", lines[i].entry, marks ? "linespoints" : "lines",
                          series_colour(lines[i].entry), series_dash(lines[i].entry),
                          marks ? fmt::format("pt {} ps 0.7", series_point(lines[i].entry)) : "");
+  for (std::size_t i = 0; i < references.size(); ++i)
+    for (const Line& line : references[i].lines)
+      plots += fmt::format(
+          ", $reference{}_{} using 1:2 with lines lc rgb {} lw 2 dt '.' notitle", i, line.entry,
+          references[i].is_shared ? series_colour(k_reference_series) : series_colour(line.entry));
   g += "plot " + plots + "\n";
   return figure;
 }

@@ -186,8 +186,13 @@ std::vector<std::string> run_batches(std::span<const Figure> figures, const fs::
 
 }  // namespace
 
-std::string series_colour(std::size_t series) { return fmt::format("c{}", series % k_n_colours); }
-int series_dash(std::size_t series) { return static_cast<int>(series / k_n_colours % 5) + 1; }
+std::string series_colour(std::size_t series) {
+  return series == k_reference_series ? "ink" : fmt::format("c{}", series % k_n_colours);
+}
+std::string series_dash(std::size_t series) {
+  if (series == k_reference_series) return "'.'";
+  return fmt::format("{}", static_cast<int>(series / k_n_colours % 5) + 1);
+}
 
 int series_point(std::size_t series) {
   constexpr std::array<int, 10> k_points = {7, 5, 9, 13, 11, 6, 4, 8, 12, 10};

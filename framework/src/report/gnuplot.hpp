@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,8 +28,10 @@ struct Figure {
 /// Ito's palette, yellow replaced by grey). Series beyond eight repeat the colours with other dashes and
 /// points.
 inline constexpr int k_n_colours = 8;
+/// Series number of what all entries are held against: ink, dotted.
+inline constexpr std::size_t k_reference_series = std::numeric_limits<std::size_t>::max();
 std::string series_colour(std::size_t series);
-int series_dash(std::size_t series);
+std::string series_dash(std::size_t series);  ///< what follows `dt`
 int series_point(std::size_t series);
 
 /// A gnuplot string that is taken literally: single-quoted, so neither backslashes nor back-ticks mean

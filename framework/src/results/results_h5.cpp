@@ -135,6 +135,7 @@ void write_curves(h5::Writer& out, const std::vector<CellRecord>& cells) {
   column(out, "curves/name", rows, [](const Row& r) { return r.item->name; });
   column(out, "curves/x_label", rows, [](const Row& r) { return r.item->x_label; });
   column(out, "curves/y_label", rows, [](const Row& r) { return r.item->y_label; });
+  column(out, "curves/reference_of", rows, [](const Row& r) { return r.item->reference_of; });
   column(out, "curves/log_x", rows, [](const Row& r) { return static_cast<std::uint8_t>(r.item->log_x); });
   column(out, "curves/log_y", rows, [](const Row& r) { return static_cast<std::uint8_t>(r.item->log_y); });
   column(out, "curves/first", rows, [](const Row& r) { return r.first; });
@@ -245,13 +246,15 @@ void read_curves(const h5::Reader& in, RunResults& results) {
   const auto cell = in.read<std::int64_t>("curves/cell"), first = in.read<std::int64_t>("curves/first"),
              count = in.read<std::int64_t>("curves/count");
   const auto name = in.read_strings("curves/name"), x_label = in.read_strings("curves/x_label"),
-             y_label = in.read_strings("curves/y_label");
+             y_label = in.read_strings("curves/y_label"),
+             reference_of = in.read_strings("curves/reference_of");
   const auto log_x = in.read<std::uint8_t>("curves/log_x"), log_y = in.read<std::uint8_t>("curves/log_y");
   const auto x = in.read<double>("curves/x"), y = in.read<double>("curves/y");
   for (std::size_t i = 0; i < cell.size(); ++i)
     result_at(results, cell[i])
         .curves.push_back({name.at(i), x_label.at(i), y_label.at(i), log_x.at(i) != 0, log_y.at(i) != 0,
-                           slice(x, first.at(i), count.at(i)), slice(y, first.at(i), count.at(i))});
+                           slice(x, first.at(i), count.at(i)), slice(y, first.at(i), count.at(i)),
+                           reference_of.at(i)});
 }
 
 void read_pictures(const h5::Reader& in, RunResults& results) {

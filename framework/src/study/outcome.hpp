@@ -42,6 +42,9 @@ struct Curve {
   std::string name, x_label, y_label;
   bool log_x = false, log_y = false;
   std::vector<double> x, y;
+  /// Name of the curve that this one is held against (a truth, a closed form, a theory's rate): drawn dotted in that
+  /// curve's figure. Empty for what a method produced.
+  std::string reference_of = {};
 };
 
 /// A small array drawn as a heat map (attention map, image) in the report. Row-major.

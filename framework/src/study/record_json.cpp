@@ -50,7 +50,7 @@ json to_json(const CellResult& result) {
                               {"value", number_json(metric.value)},
                               {"direction", to_string(metric.direction)}});
   if (!result.curves.empty()) out["curves"] = json::array();
-  for (const Curve& curve : result.curves)
+  for (const Curve& curve : result.curves) {
     out["curves"].push_back({{"name", curve.name},
                              {"x_label", curve.x_label},
                              {"y_label", curve.y_label},
@@ -58,6 +58,8 @@ json to_json(const CellResult& result) {
                              {"log_y", curve.log_y},
                              {"x", numbers_json(curve.x)},
                              {"y", numbers_json(curve.y)}});
+    if (!curve.reference_of.empty()) out["curves"].back()["reference_of"] = curve.reference_of;
+  }
   if (!result.pictures.empty()) out["pictures"] = json::array();
   for (const Picture& picture : result.pictures)
     out["pictures"].push_back({{"name", picture.name},
@@ -82,7 +84,7 @@ CellResult cell_result_from(const json& in) {
     result.curves.push_back({item.at("name").get<std::string>(), item.at("x_label").get<std::string>(),
                              item.at("y_label").get<std::string>(), item.at("log_x").get<bool>(),
                              item.at("log_y").get<bool>(), numbers_from(item.at("x")),
-                             numbers_from(item.at("y"))});
+                             numbers_from(item.at("y")), item.value("reference_of", std::string())});
   for (const json& item : in.value("pictures", json::array()))
     result.pictures.push_back({item.at("name").get<std::string>(), item.at("x_label").get<std::string>(),
                                item.at("y_label").get<std::string>(), item.at("n_rows").get<std::int64_t>(),
