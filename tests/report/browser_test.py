@@ -14,6 +14,7 @@ import unittest
 from browser import Browser, find_chromium
 
 WRITER = None
+A4_TEXT_PX = 718  # width of the text on A4 paper with a browser's usual margins
 SMALLEST_TEXT_PX = 8.5  # of figure text at 400 pixels
 
 CONTRAST = """
@@ -211,6 +212,11 @@ class ReportInBrowser(unittest.TestCase):
         self.assertEqual(self.browser.run("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)")
         self.assertEqual(self.browser.run("getComputedStyle(document.body).color"), "rgb(0, 0, 0)")
         self.assertEqual(self.browser.run("[...document.querySelectorAll('details')].filter((d) => !d.open).length"), 0)
+        self.browser.set_width(A4_TEXT_PX)
+        cut = self.browser.run(
+            "[...document.querySelectorAll('body *')].filter((e) => !e.closest('svg') && e.checkVisibility() && "
+            f"e.getBoundingClientRect().right > {A4_TEXT_PX} + 1).map((e) => e.outerHTML.slice(0, 99))")
+        self.assertEqual(cut, [])
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ std::string HtmlTable::csv() const {
 }
 
 std::string HtmlTable::html() const {
+  constexpr std::size_t k_many_columns = 8;  // wider than paper: printed as a list a row, see page.css
+  const bool is_wide = columns_.size() > k_many_columns;
   const std::string id = escape_html(id_);
   std::string out = fmt::format(R"(<div class="table" id="{}">)", id);
   out += R"(<div class="table-tools">)";
@@ -131,8 +133,8 @@ std::string HtmlTable::html() const {
                     id, counted(rows_.size(), "row"));
   out += csv_link(csv(), id_ + ".csv", "Data (CSV)") + "</div>";
   out +=
-      fmt::format(R"(<div class="scroll" tabindex="0" role="region" aria-label="{}"><table id="{}-table">)",
-                  escape_html(caption_), id);
+      fmt::format(R"(<div class="scroll" tabindex="0" role="region" aria-label="{}"><table id="{}-table"{}>)",
+                  escape_html(caption_), id, is_wide ? R"( class="many")" : "");
   out += "<caption>" + escape_html(caption_) + "</caption><thead><tr>";
   for (const Column& column : columns_)
     out += fmt::format(
@@ -148,10 +150,13 @@ std::string HtmlTable::html() const {
       std::string classes = columns_[c].numeric ? "n" : "";
       if (!cell.style_class.empty()) classes += (classes.empty() ? "" : " ") + cell.style_class;
       const std::string_view tag = c == 0 ? "th" : "td";
-      out += fmt::format("<{}{}{}{}>{}</{}>", tag, c == 0 ? R"( scope="row")" : "",
+      out += fmt::format("<{}{}{}{}{}>{}</{}>", tag, c == 0 ? R"( scope="row")" : "",
                          classes.empty() ? "" : fmt::format(R"( class="{}")", classes),
                          columns_[c].numeric && !std::isnan(cell.value)
                              ? fmt::format(R"( data-v="{}")", exact_text(cell.value))
+                             : "",
+                         is_wide && c > 0 && !cell.csv.empty()
+                             ? fmt::format(R"( data-label="{}")", escape_html(columns_[c].title))
                              : "",
                          cell.html, tag);
     }
