@@ -23,7 +23,7 @@ struct DataOptions {
   std::vector<std::string> names, arrays, columns, settings;
   std::string kind, title, source, licence, format = "npy", study, out;
   double test_share = 0.1;
-  bool json = false, all = false, again = false;
+  bool json = false, all = false, again = false, force = false;
 };
 
 std::string human_size(std::uint64_t bytes) {
@@ -236,9 +236,13 @@ void import_files(const DataOptions& options) {
       throw DatasetError(fmt::format("--set {}: must read <attribute>=<value>", setting));
     request.attributes.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
   }
-  DatasetWriter writer = import_dataset(request);
   const std::filesystem::path file =
       is_file ? std::filesystem::path(target) : data_folder() / (target + ".h5");
+  if (!options.force && std::filesystem::exists(file))
+    throw DatasetError(
+        fmt::format("{} exists, and runs may rest on it: choose another name, or replace it with --force",
+                    file.string()));
+  DatasetWriter writer = import_dataset(request);
   std::error_code ignored;
   if (!is_file) std::filesystem::create_directories(file.parent_path(), ignored);
   const std::string digest = writer.save(file);
@@ -302,6 +306,7 @@ void add_data(CLI::App& app, Session& session) {
   import_command
       ->add_option("--set", options->settings, "Root attribute, for instance objective=least_squares")
       ->type_name("NAME=VALUE");
+  import_command->add_flag("--force", options->force, "Replace a dataset of that name");
   import_command->callback([options] { import_files(*options); });
 
   auto* export_command = data->add_subcommand("export", "Write arrays of a dataset as NPY or CSV files");

@@ -10,12 +10,12 @@
 namespace borel::app {
 namespace {
 
-/// The shard that the folder was last started with.
-std::string shard_of_run(const Journal& journal) {
+/// What the run noted about its last start; `otherwise` when it did not.
+std::string last_fact(const Journal& journal, std::string_view fact, std::string_view otherwise) {
   if (!journal.runs.empty())
     for (const auto& [name, value] : journal.runs.back())
-      if (name == "shard") return value;
-  return "1/1";
+      if (name == fact) return value;
+  return std::string(otherwise);
 }
 
 }  // namespace
@@ -38,7 +38,8 @@ void add_resume(CLI::App& app, Session& session) {
       study.file = journal.study_file;
       study.name = journal.study_name;
     }
-    request->shard = shard_of_run(journal);
+    request->shard = last_fact(journal, "shard", "1/1");
+    request->folder = last_fact(journal, "folder", "");
     session.exit_code = run_study(session, study, folder, *request);
   });
 }

@@ -49,10 +49,11 @@ std::filesystem::path default_run_folder(const Study& study, const Shard& shard)
 
 int run_study(Session& session, const Study& study, const RunFolder& folder, const RunRequest& request) {
   if (request.make_data) make_datasets(study, request.json);
-  StoredDatasets datasets;
+  StoredDatasets datasets(request.folder);
   const Workshop world = workshop(session, datasets);
   const Plan plan = make_plan(study, world);
   RunOptions options;
+  options.folder = request.folder;
   options.threads = request.threads > 0 ? request.threads
                                         : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   options.retry_failed = request.retry_failed;

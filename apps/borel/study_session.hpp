@@ -18,7 +18,8 @@ std::unique_ptr<RunListener> make_display(bool json, bool quiet);
 
 struct RunRequest {
   std::string study, out, shard = "1/1";
-  int threads = 0;  ///< 0 = all cores
+  std::filesystem::path folder;  ///< where relative dataset paths begin; empty: the current folder
+  int threads = 0;               ///< 0 = all cores
   bool retry_failed = false, fail_fast = false, no_timing = false, make_data = false;
   bool json = false, quiet = false;
 };

@@ -160,6 +160,18 @@ class StudyCommands(unittest.TestCase):
         self.assertTrue(list((run / "figures").glob("*.pdf")))
         self.assertEqual(quality_files(run), self.expected)
 
+    def test_a_run_finds_its_datasets_from_any_folder(self):
+        home = self.folder / "home"
+        home.mkdir()
+        (home / "values.csv").write_text("x\n" + "\n".join(str(0.37 * k % 1) for k in range(60)))
+        self.program.run("data", "import", "./mine.h5", "values.csv", "--kind", "samples", cwd=home)
+        (home / "mine.toml").write_text('title = "Mine"\n[[compare]]\nprotocol = "density.fit"\n'
+                                        'datasets = ["./mine.h5"]\nmethods = ["histogram", "kde"]\n')
+        self.program.run("run", "mine.toml", "--out", "run", cwd=home)
+        for _ in range(2):  # the folder that a resumed run notes is that of its first start
+            resumed = self.program.run("resume", home / "run", cwd=self.folder)
+            self.assertIn("6 cells: 6 ok", resumed.stdout)
+
     def test_json_events_tell_the_whole_story(self):
         done = self.program.run("run", self.study, "--out", self.folder / "json", "--json", "--threads", 2)
         events = [json.loads(line) for line in done.stdout.splitlines()]

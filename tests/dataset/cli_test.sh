@@ -34,8 +34,10 @@ expect 2 'name datasets' verify
 printf 'a,b\n1,2\n3,4\n' > good.csv
 printf 'a,b\n1,2\n3,x\n' > bad.csv
 expect 0 'mine.h5' import mine good.csv --kind samples --column b
+expect 2 'replace it with --force' import mine good.csv --kind samples
+expect 0 'mine.h5' import mine good.csv --kind samples --column b --force
 expect 0 'imported' list
-expect 2 "bad.csv:3: field 2 (b) is 'x'" import mine bad.csv --kind samples
+expect 2 "bad.csv:3: field 2 (b) is 'x'" import other bad.csv --kind samples
 expect 2 "did you mean 'samples'?" import mine good.csv --kind sample
 expect 2 'id of a recipe' import galaxies good.csv --kind samples
 expect 2 'small letters' import Mine good.csv --kind samples

@@ -64,6 +64,21 @@ extern "C" const borel::PluginManifest borel_plugin_manifest = {
     BOREL_MANIFEST_MAGIC, sizeof(borel::PluginManifest),
     BOREL_PLUGIN_ABI,     BOREL_HEADERS_FINGERPRINT,
     "fixture.plain",      &register_methods};
+#elif defined(FIXTURE_NULL_ID) || defined(FIXTURE_NULL_FUNCTION)
+[[maybe_unused]] static void register_methods(borel::Registry&) {}
+[[gnu::used, gnu::retain, gnu::section(BOREL_MANIFEST_SECTION)]] static const char text[] =
+    BOREL_MANIFEST_MAGIC "\nabi=1\nid=fixture.plain\n" BOREL_BUILD_FACTS "end\n";
+extern "C" const borel::PluginManifest borel_plugin_manifest = {BOREL_MANIFEST_MAGIC,
+                                                                sizeof(borel::PluginManifest),
+                                                                BOREL_PLUGIN_ABI,
+                                                                BOREL_HEADERS_FINGERPRINT,
+#if defined(FIXTURE_NULL_ID)
+                                                                nullptr,
+                                                                &register_methods};
+#else
+                                                                 "fixture.plain",
+                                                                 nullptr};
+#endif
 #elif defined(FIXTURE_NO_SYMBOL)
 [[gnu::used, gnu::retain, gnu::section(BOREL_MANIFEST_SECTION)]] static const char text[] =
     BOREL_MANIFEST_MAGIC "\nabi=1\nid=fixture.plain\n" BOREL_BUILD_FACTS "end\n";

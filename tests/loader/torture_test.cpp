@@ -251,6 +251,14 @@ TEST_F(Torture, ManifestWithoutSymbol) {
   EXPECT_THAT(refusal(copy("no_symbol")), HasSubstr("does not export borel_plugin_manifest"));
 }
 
+TEST_F(Torture, ManifestWithoutAnId) {
+  EXPECT_THAT(refusal(copy("null_id")), HasSubstr("exports a borel_plugin_manifest with null members"));
+}
+
+TEST_F(Torture, ManifestWithoutAFunction) {
+  EXPECT_THAT(refusal(copy("null_function")), HasSubstr("exports a borel_plugin_manifest with null members"));
+}
+
 TEST_F(Torture, DoesNotRegisterWhatItsIdSays) {
   EXPECT_THAT(refusal(copy("wrong_method")),
               HasSubstr("it must register the method 'plain' of family 'fixture'"));

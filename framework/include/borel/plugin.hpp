@@ -53,14 +53,16 @@ struct PluginManifest {
 #define BOREL_STANDARD_LIBRARY "libstdc++ cxx11_abi " BOREL_TEXT(_GLIBCXX_USE_CXX11_ABI)
 #endif
 
-#if !defined(__has_feature)
-#define __has_feature(x) 0
+#if defined(__has_feature)
+#define BOREL_HAS_FEATURE(x) __has_feature(x)
+#else
+#define BOREL_HAS_FEATURE(x) 0
 #endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#if defined(__SANITIZE_ADDRESS__) || BOREL_HAS_FEATURE(address_sanitizer)
 #define BOREL_SANITIZER "address"
-#elif defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__) || BOREL_HAS_FEATURE(thread_sanitizer)
 #define BOREL_SANITIZER "thread"
-#elif __has_feature(memory_sanitizer)
+#elif BOREL_HAS_FEATURE(memory_sanitizer)
 #define BOREL_SANITIZER "memory"
 #else
 #define BOREL_SANITIZER "none"

@@ -1,20 +1,25 @@
 #include "study/dataset_source.hpp"
 
-#include <filesystem>
-
 #include <fmt/format.h>
 
 namespace borel {
 
+namespace {
+
+bool is_path(const std::string& name) { return name.find('/') != std::string::npos || name.ends_with(".h5"); }
+
+}  // namespace
+
 DatasetInfo StoredDatasets::info(const std::string& name) {
-  const bool is_path = name.find('/') != std::string::npos || name.ends_with(".h5");
-  const std::filesystem::path file = is_path ? std::filesystem::path(name) : data_folder() / (name + ".h5");
+  const std::filesystem::path file = data_folder() / (name + ".h5");
   // A file from elsewhere is screened before the library reads it, and a missing one has its message there.
-  if (is_path || !std::filesystem::exists(file)) return find_dataset(name)->info();
+  if (is_path(name) || !std::filesystem::exists(file)) return open(name)->info();
   return read_dataset_info(file);
 }
 
-std::shared_ptr<const Dataset> StoredDatasets::open(const std::string& name) { return find_dataset(name); }
+std::shared_ptr<const Dataset> StoredDatasets::open(const std::string& name) {
+  return find_dataset(is_path(name) && !folder_.empty() ? (folder_ / name).string() : name);
+}
 
 std::shared_ptr<const Dataset> OpenDatasets::get(const std::string& name,
                                                  const std::string& expected_digest) {

@@ -1,6 +1,7 @@
 // Where a study gets its datasets from: facts without reading values for the plan, contents when a cell runs.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,8 +24,13 @@ class DatasetSource {
 /// Datasets in the data folder (by id) and files (by path).
 class StoredDatasets final : public DatasetSource {
  public:
+  /// @param folder  where relative paths begin; empty: the current folder
+  explicit StoredDatasets(std::filesystem::path folder = {}) : folder_(std::move(folder)) {}
   DatasetInfo info(const std::string& name) override;
   std::shared_ptr<const Dataset> open(const std::string& name) override;
+
+ private:
+  std::filesystem::path folder_;
 };
 
 /// Keeps what it opened until told that it is not needed any more, and checks that it is what the plan saw.

@@ -1,6 +1,7 @@
 #include "study/engine.hpp"
 
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <mutex>
 
@@ -42,6 +43,9 @@ json plan_record(const Plan& plan) {
 json run_record(const RunOptions& options) {
   json facts = json::array();
   for (const auto& [name, value] : gather_provenance(options.threads)) facts.push_back({name, value});
+  const std::filesystem::path folder =
+      options.folder.empty() ? std::filesystem::current_path() : options.folder;
+  facts.push_back({"folder", folder.string()});
   if (options.shard.count > 1)
     facts.push_back({"shard", fmt::format("{}/{}", options.shard.index, options.shard.count)});
   return {{"type", "run"}, {"provenance", std::move(facts)}};

@@ -19,6 +19,8 @@ struct Shard {
 };
 
 struct RunOptions {
+  std::filesystem::path
+      folder;  ///< noted as the place where relative dataset paths begin; empty: the current folder
   int threads = 1;
   bool retry_failed =
       false;               ///< failed, timeout and crashed cells run again; otherwise only missing ones run

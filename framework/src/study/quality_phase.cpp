@@ -130,6 +130,11 @@ class QualityRun {
     const Protocol& protocol = *cell.protocol;
     double reserved = 0;
     std::optional<CellResult> result;
+    bool has_failed = false;  // for a reason of its own, whatever the time
+    const auto failed = [&](std::string reason) {
+      has_failed = true;
+      result = ended(CellOutcome::failed, std::move(reason));
+    };
     StopToken stop(rules_.interrupted, Clock::time_point::max());
     try {
       CellInput input =
@@ -153,18 +158,18 @@ class QualityRun {
     } catch (const Stopped& error) {
       result = ended(CellOutcome::failed, error.what());
     } catch (const std::bad_alloc&) {
-      result = ended(CellOutcome::failed, "ran out of memory (std::bad_alloc)");
+      failed("ran out of memory (std::bad_alloc)");
     } catch (const Error& error) {
-      result = ended(CellOutcome::failed, error.what());
+      failed(error.what());
     } catch (const std::exception& error) {
-      result = ended(CellOutcome::failed, fmt::format("unexpected error: {}", error.what()));
+      failed(fmt::format("unexpected error: {}", error.what()));
     } catch (...) {
-      result = ended(CellOutcome::failed, "threw something that is not an exception of the standard library");
+      failed("threw something that is not an exception of the standard library");
     }
     if (reserved > 0) memory_.give_back(reserved);
     if (interrupted()) return std::nullopt;
     // A method may return early instead of throwing; such numbers would depend on the machine's speed.
-    if (stop.stop_requested())
+    if (!has_failed && stop.stop_requested())
       result = ended(
           CellOutcome::timeout,
           fmt::format("did not finish within {} s (time_per_cell_s in [limits])", rules_.time_per_cell_s));
