@@ -4,6 +4,7 @@ usage: h5py_test.py <borel program> <scratch folder>
 """
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import h5py
 import numpy as np
 
 program, folder = sys.argv[1:]
-os.makedirs(folder, exist_ok=True)
+shutil.rmtree(folder, ignore_errors=True)
+os.makedirs(folder)
 environment = dict(os.environ, BOREL_DATA=folder)
 
 
