@@ -76,8 +76,8 @@ extern "C" const borel::PluginManifest borel_plugin_manifest = {BOREL_MANIFEST_M
                                                                 nullptr,
                                                                 &register_methods};
 #else
-                                                                 "fixture.plain",
-                                                                 nullptr};
+                                                                "fixture.plain",
+                                                                nullptr};
 #endif
 #elif defined(FIXTURE_NO_SYMBOL)
 [[gnu::used, gnu::retain, gnu::section(BOREL_MANIFEST_SECTION)]] static const char text[] =

@@ -2,6 +2,7 @@
 #include "borel/mixture_objective.hpp"
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include <gmock/gmock.h>
@@ -120,6 +121,55 @@ TEST(DenseKernels, AgreeWithPlainLoopsForEverySize) {
         EXPECT_NEAR(back[i], sum, 1e-12 * sum);
       }
     }
+}
+
+TEST(DenseKernels, ManyTransposedProductsHaveTheBitsOfEach) {
+  for (const index_t n : {1, 3, 4, 9, 130, 512, 513, 1101})
+    for (const index_t m : {1, 2, 3, 5, 8})
+      for (const index_t k : {1, 3, 4, 9}) {
+        const auto row = static_cast<std::size_t>(n);
+        const std::vector<double> a = positives(static_cast<std::size_t>(m) * row, 5),
+                                  y = positives(static_cast<std::size_t>(k * m), 6),
+                                  start = positives(static_cast<std::size_t>(k) * row, 7);
+        std::vector<double> together = start, each = start;
+        borel::dense::add_transposed({a.data(), {m, n}}, borel::TensorView<const double, 2>(y.data(), {k, m}),
+                                     {together.data(), {k, n}});
+        for (std::size_t i = 0; i < static_cast<std::size_t>(k); ++i)
+          borel::dense::add_transposed(
+              {a.data(), {m, n}},
+              std::span(y).subspan(i * static_cast<std::size_t>(m), static_cast<std::size_t>(m)),
+              std::span(each).subspan(i * row, row));
+        EXPECT_EQ(together, each) << n << ' ' << m << ' ' << k;
+      }
+}
+
+TEST(DenseKernels, ExtremesAreTheFirstOfEqualsAndNeverNan) {
+  constexpr double k_nan = std::numeric_limits<double>::quiet_NaN(),
+                   k_infinity = std::numeric_limits<double>::infinity();
+  for (const std::size_t n : {1, 2, 3, 4, 5, 8, 11, 16, 33, 100})
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      borel::Rng rng(borel::Seed{seed});
+      std::vector<double> p(n), g(n);
+      for (double& x : p) x = rng.uniform_open() < 0.5 ? 0.0 : 1.0;
+      for (double& x : g) {  // few values, so that many are equal
+        const double u = rng.uniform_open();
+        x = u < 0.1 ? k_nan : u < 0.2 ? k_infinity : std::floor(8 * u) - 4;
+      }
+      borel::dense::Extremes expected;
+      double lowest = k_infinity, lowest_used = k_infinity, highest_used = -k_infinity;
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto at = static_cast<index_t>(i);
+        if (g[i] < lowest) lowest = g[i], expected.lowest = at;
+        if (p[i] > 0 && g[i] < lowest_used) lowest_used = g[i], expected.lowest_used = at;
+        if (p[i] > 0 && g[i] > highest_used) highest_used = g[i], expected.highest_used = at;
+      }
+      const borel::dense::Extremes found = borel::dense::extremes(p, g);
+      EXPECT_EQ(found.lowest, expected.lowest) << n << ' ' << seed;
+      EXPECT_EQ(found.lowest_used, expected.lowest_used) << n << ' ' << seed;
+      EXPECT_EQ(found.highest_used, expected.highest_used) << n << ' ' << seed;
+    }
+  const borel::dense::Extremes none = borel::dense::extremes({}, {});
+  EXPECT_EQ(none.lowest, -1);
 }
 
 TEST(DenseKernels, CholeskySolvesAndRefusesIndefiniteMatrices) {

@@ -163,6 +163,27 @@ TEST_P(EveryProblem, QuadraticFormAgreesWithTheValue) {
   EXPECT_LE(std::abs(sum - f->value(p)), 1e-12 * (1 + std::abs(sum)));
 }
 
+TEST_P(EveryProblem, SeveralColumnsHaveTheBitsAndTheCostOfEach) {
+  const SimplexProblem f = GetParam().make();
+  const borel::QuadraticForm* form = f->quadratic();
+  if (!form) return;
+  const index_t n = f->size(), k = std::min<index_t>(n, 6);
+  std::vector<index_t> wanted(static_cast<std::size_t>(k));
+  for (index_t i = 0; i < k; ++i) wanted[static_cast<std::size_t>(i)] = n - 1 - i;
+  std::vector<double> several(static_cast<std::size_t>(k * n), 7.0), one(static_cast<std::size_t>(n));
+  const auto before = f->counts().columns;
+  form->columns(wanted, {several.data(), {k, n}});
+  const auto together = f->counts().columns - before;
+  EXPECT_GT(together, 0);
+  for (index_t i = 0; i < k; ++i) {
+    form->column(wanted[static_cast<std::size_t>(i)], one);
+    for (index_t j = 0; j < n; ++j)
+      EXPECT_EQ(one[static_cast<std::size_t>(j)], several[static_cast<std::size_t>(i * n + j)])
+          << i << ' ' << j;
+  }
+  EXPECT_EQ(f->counts().columns - before - together, together);
+}
+
 TEST_P(EveryProblem, NoPointLiesBelowTheKnownMinimum) {
   const SimplexProblem f = GetParam().make();
   ASSERT_EQ(f->optimum().has_value(), offers('o'));

@@ -61,7 +61,11 @@ class QuadraticForm {
  public:
   virtual ~QuadraticForm() = default;
   virtual void column(index_t i, std::span<double> out) const = 0;  ///< Q e_i; calls Objective::count_column
-  virtual std::span<const double> linear() const = 0;               ///< b
+  /// Rows of out [k, n] = Q e_i for k different i, with the bits of column(); faster where a pass over data serves several.
+  virtual void columns(std::span<const index_t> indices, TensorView<double, 2> out) const {
+    for (std::size_t k = 0; k < indices.size(); ++k) column(indices[k], out.row(static_cast<index_t>(k)));
+  }
+  virtual std::span<const double> linear() const = 0;  ///< b
   virtual double diagonal(index_t i) const = 0;
   virtual double constant() const = 0;
 };

@@ -101,6 +101,17 @@ class LeastSquares final : public Quadratic {
     std::ranges::fill(out, 0.0);
     dense::add_transposed(a_, of_a.span(), out);
   }
+  void columns(std::span<const index_t> indices, TensorView<double, 2> out) const override {
+    const auto k = static_cast<index_t>(indices.size()), m = a_.shape(0);
+    const Scratch<double> of_a(k * m);
+    for (index_t r = 0; r < m; ++r)
+      for (index_t c = 0; c < k; ++c) of_a[c * m + r] = a_(r, indices[static_cast<std::size_t>(c)]);
+    for (index_t c = 0; c < k; ++c) {
+      count_column(0.5);
+      std::ranges::fill(out.row(c), 0.0);
+    }
+    dense::add_transposed(a_, TensorView<const double, 2>(of_a.span().data(), {k, m}), out);
+  }
   std::span<const double> linear() const override { return linear_; }
   double diagonal(index_t i) const override { return diagonal_[static_cast<std::size_t>(i)]; }
   double constant() const override { return 0.5 * dense::dot(b_, b_); }

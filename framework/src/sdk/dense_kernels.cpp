@@ -12,6 +12,7 @@
 #include <array>
 #include <cassert>
 #include <cmath>
+#include <limits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::dense {
@@ -86,6 +87,7 @@ void Multiply(const double* a, index_t lda, index_t m, index_t n, const double* 
 void AddTransposed(const double* a, index_t lda, index_t m, index_t n, const double* y,
                    double* HWY_RESTRICT out) {
   const Doubles d;
+  const hn::CappedTag<double, 1> one;
   const auto lanes = static_cast<index_t>(hn::Lanes(d));
   index_t r = 0;
   for (; r + 4 <= m; r += 4) {
@@ -101,11 +103,114 @@ void AddTransposed(const double* a, index_t lda, index_t m, index_t n, const dou
       sum = hn::MulAdd(y3, hn::LoadU(d, row + 3 * lda + i), sum);
       hn::StoreU(sum, d, out + i);
     }
-    for (; i < n; ++i)
-      out[i] += (y[r] * row[i] + y[r + 1] * row[lda + i]) +
-                (y[r + 2] * row[2 * lda + i] + y[r + 3] * row[3 * lda + i]);
+    for (; i < n; ++i) {
+      auto sum = hn::Set(one, out[i]);
+      for (index_t k = 0; k < 4; ++k)
+        sum = hn::MulAdd(hn::Set(one, y[r + k]), hn::Set(one, row[k * lda + i]), sum);
+      out[i] = hn::GetLane(sum);
+    }
   }
   for (; r < m; ++r) AddScaled(y[r], a + r * lda, out, n);
+}
+
+/// Four rows of Y and out at once; two rows of A at a time, because sixteen registers hold no more. Sums in the order of
+/// AddTransposed.
+void AddTransposedFour(const double* a, index_t lda, index_t m, index_t n, const double* y, index_t ldy,
+                       double* out, index_t ldo) {
+  const Doubles d;
+  const hn::CappedTag<double, 1> one;
+  const auto lanes = static_cast<index_t>(hn::Lanes(d));
+  index_t r = 0;
+  for (; r + 2 <= m; r += 2) {
+    const double* row = a + r * lda;
+    Vec first[4], second[4];
+    for (index_t k = 0; k < 4; ++k) {
+      first[k] = hn::Set(d, y[k * ldy + r]);
+      second[k] = hn::Set(d, y[k * ldy + r + 1]);
+    }
+    index_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const Vec a0 = hn::LoadU(d, row + i), a1 = hn::LoadU(d, row + lda + i);
+      for (index_t k = 0; k < 4; ++k)
+        hn::StoreU(hn::MulAdd(second[k], a1, hn::MulAdd(first[k], a0, hn::LoadU(d, out + k * ldo + i))), d,
+                   out + k * ldo + i);
+    }
+    for (; i < n; ++i)
+      for (index_t k = 0; k < 4; ++k) {
+        double& sum = out[k * ldo + i];
+        for (index_t s = 0; s < 2; ++s)
+          sum = hn::GetLane(hn::MulAdd(hn::Set(one, y[k * ldy + r + s]), hn::Set(one, row[s * lda + i]),
+                                       hn::Set(one, sum)));
+      }
+  }
+  for (; r < m; ++r)
+    for (index_t k = 0; k < 4; ++k) AddScaled(y[k * ldy + r], a + r * lda, out + k * ldo, n);
+}
+
+void AddTransposedRows(const double* a, index_t lda, index_t m, index_t n, const double* y, index_t ldy,
+                       index_t rows, double* out, index_t ldo) {
+  constexpr index_t k_columns = 512;  // of four rows of out: 16 KiB, half of the first cache
+  for (index_t first = 0; first < n; first += k_columns) {
+    const index_t columns = std::min(k_columns, n - first);
+    index_t k = 0;
+    for (; k + 4 <= rows; k += 4)
+      AddTransposedFour(a + first, lda, m, columns, y + k * ldy, ldy, out + k * ldo + first, ldo);
+    for (; k < rows; ++k) AddTransposed(a + first, lda, m, columns, y + k * ldy, out + k * ldo + first);
+  }
+}
+
+/// Value and index (exact as a double) of the extreme so far in each lane; -1 where there was none.
+struct LaneBest {
+  Vec value, index;
+};
+
+HWY_INLINE index_t FirstBest(const LaneBest& best, bool lowest) {
+  const Doubles d;
+  const std::size_t lanes = hn::Lanes(d);
+  double value[HWY_MAX_BYTES / sizeof(double)], index[HWY_MAX_BYTES / sizeof(double)];
+  hn::StoreU(best.value, d, value);
+  hn::StoreU(best.index, d, index);
+  std::size_t at = lanes;
+  for (std::size_t l = 0; l < lanes; ++l) {
+    if (index[l] < 0) continue;
+    if (at == lanes || (lowest ? value[l] < value[at] : value[l] > value[at]) ||
+        (value[l] == value[at] && index[l] < index[at]))
+      at = l;
+  }
+  return at == lanes ? -1 : static_cast<index_t>(index[at]);
+}
+
+Extremes FindExtremes(const double* HWY_RESTRICT p, const double* HWY_RESTRICT g, index_t n) {
+  const Doubles d;
+  const auto lanes = static_cast<index_t>(hn::Lanes(d));
+  const Vec none = hn::Set(d, -1), zero = hn::Zero(d),
+            infinity = hn::Set(d, std::numeric_limits<double>::infinity());
+  LaneBest lowest{infinity, none}, lowest_used{infinity, none}, highest_used{hn::Neg(infinity), none};
+  Vec index = hn::Iota(d, 0);
+  const Vec step = hn::Set(d, static_cast<double>(lanes));
+  const auto look = [&](Vec p_i, Vec g_i, auto inside) {
+    const auto used = hn::And(inside, hn::Gt(p_i, zero));
+    const auto less = hn::And(inside, hn::Lt(g_i, lowest.value));
+    lowest = {hn::IfThenElse(less, g_i, lowest.value), hn::IfThenElse(less, index, lowest.index)};
+    const auto used_less = hn::And(used, hn::Lt(g_i, lowest_used.value));
+    lowest_used = {hn::IfThenElse(used_less, g_i, lowest_used.value),
+                   hn::IfThenElse(used_less, index, lowest_used.index)};
+    const auto used_more = hn::And(used, hn::Gt(g_i, highest_used.value));
+    highest_used = {hn::IfThenElse(used_more, g_i, highest_used.value),
+                    hn::IfThenElse(used_more, index, highest_used.index)};
+    index = hn::Add(index, step);
+  };
+  index_t i = 0;
+  const auto all = hn::Eq(zero, zero);
+  for (; i + lanes <= n; i += lanes) look(hn::LoadU(d, p + i), hn::LoadU(d, g + i), all);
+  if (i < n) {
+    const auto rest = static_cast<std::size_t>(n - i);
+    double last_p[HWY_MAX_BYTES / sizeof(double)] = {}, last_g[HWY_MAX_BYTES / sizeof(double)] = {};
+    std::copy_n(p + i, rest, last_p);
+    std::copy_n(g + i, rest, last_g);
+    look(hn::LoadU(d, last_p), hn::LoadU(d, last_g), hn::FirstN(d, rest));
+  }
+  return {FirstBest(lowest, true), FirstBest(lowest_used, true), FirstBest(highest_used, false)};
 }
 
 /// out[i, j] += sign * sum_k a[i, k] b[j, k] for i in [0, m), j in [0, columns), only where i + row_offset >= j.
@@ -205,6 +310,8 @@ HWY_EXPORT(Dot);
 HWY_EXPORT(AddScaled);
 HWY_EXPORT(Multiply);
 HWY_EXPORT(AddTransposed);
+HWY_EXPORT(AddTransposedRows);
+HWY_EXPORT(FindExtremes);
 HWY_EXPORT(AddGram);
 HWY_EXPORT(Cholesky);
 HWY_EXPORT(CholeskySolve);
@@ -226,6 +333,17 @@ void multiply(TensorView<const double, 2> a, std::span<const double> x, std::spa
 
 void add_transposed(TensorView<const double, 2> a, std::span<const double> y, std::span<double> out) {
   HWY_DYNAMIC_DISPATCH(AddTransposed)(a.data(), a.stride(0), a.shape(0), a.shape(1), y.data(), out.data());
+}
+
+void add_transposed(TensorView<const double, 2> a, TensorView<const double, 2> y, TensorView<double, 2> out) {
+  HWY_DYNAMIC_DISPATCH(AddTransposedRows)
+  (a.data(), a.stride(0), a.shape(0), a.shape(1), y.data(), y.stride(0), y.shape(0), out.data(),
+   out.stride(0));
+}
+
+Extremes extremes(std::span<const double> p, std::span<const double> g) {
+  assert(p.size() == g.size());
+  return HWY_DYNAMIC_DISPATCH(FindExtremes)(p.data(), g.data(), static_cast<index_t>(g.size()));
 }
 
 void add_gram(TensorView<const double, 2> b, TensorView<double, 2> out) {

@@ -57,28 +57,11 @@ struct Extremes {
   double p_dot_g = 0;
 };
 
-/// No branch on p > 0: which coordinates are used cannot be foreseen, while new extremes are rare.
 Extremes find_extremes(const std::vector<double>& p, const std::vector<double>& g) {
-  constexpr double k_infinity = std::numeric_limits<double>::infinity();
-  Extremes found;
-  found.p_dot_g = borel::dense::dot(p, g);
-  double lowest = k_infinity, lowest_used = k_infinity, highest = -k_infinity;
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    const double if_used_low = p[i] > 0 ? g[i] : k_infinity, if_used_high = p[i] > 0 ? g[i] : -k_infinity;
-    if (g[i] < lowest) {
-      lowest = g[i];
-      found.lowest = static_cast<index_t>(i);
-    }
-    if (if_used_low < lowest_used) {
-      lowest_used = if_used_low;
-      found.lowest_used = static_cast<index_t>(i);
-    }
-    if (if_used_high > highest) {
-      highest = if_used_high;
-      found.highest_used = static_cast<index_t>(i);
-    }
-  }
-  return found;
+  const borel::dense::Extremes at = borel::dense::extremes(p, g);
+  // Where g is infinite everywhere there is none; the methods' tests of values refuse such points.
+  return {std::max<index_t>(at.lowest, 0), std::max<index_t>(at.lowest_used, 0),
+          std::max<index_t>(at.highest_used, 0), borel::dense::dot(p, g)};
 }
 
 /// p + t d. A full step away from a vertex takes its mass to exactly 0.
@@ -208,11 +191,17 @@ class FrankWolfe final : public borel::Optimizer {
 
       const Direction d = choose(state, found);
       const auto s = static_cast<std::size_t>(d.s), a = static_cast<std::size_t>(d.a);
-      const std::span<const double> q_s = columns.get(d.s, d.a);
       std::vector<double>& g = state.gradient;
+      // Vertices enter where g is small, and leave where it is large.
+      const auto enters = [&](std::size_t i) { return g[i]; };
+      const auto leaves = [&](std::size_t i) {
+        return state.p[i] > 0 ? -g[i] : std::numeric_limits<double>::infinity();
+      };
+      const std::span<const double> q_s =
+          d.kind == Direction::Kind::away ? columns.get(d.s, d.a, leaves) : columns.get(d.s, d.a, enters);
       double curvature = form.diagonal(d.s), t = 0;
       if (d.kind == Direction::Kind::pairwise) {
-        const std::span<const double> q_a = columns.get(d.a, d.s);
+        const std::span<const double> q_a = columns.get(d.a, d.s, leaves);
         curvature += form.diagonal(d.a) - 2 * q_s[a];
         t = step_size(d, k, curvature);
         borel::dense::add_scaled(t, q_s, g);

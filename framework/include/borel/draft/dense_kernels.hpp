@@ -20,6 +20,10 @@ BOREL_EXPORT void multiply(TensorView<const double, 2> a, std::span<const double
 /// out [n] += A' y. One pass over A.
 BOREL_EXPORT void add_transposed(TensorView<const double, 2> a, std::span<const double> y,
                                  std::span<double> out);
+/// out [k, n] += Y A, Y [k, m]: each row of out has the bits of add_transposed with that row of Y, but A is read once
+/// for four of them.
+BOREL_EXPORT void add_transposed(TensorView<const double, 2> a, TensorView<const double, 2> y,
+                                 TensorView<double, 2> out);
 
 /// Lower triangle of out [m, m] += B B', B [m, n]. m^2 n operations, in register tiles.
 BOREL_EXPORT void add_gram(TensorView<const double, 2> b, TensorView<double, 2> out);
@@ -29,6 +33,13 @@ BOREL_EXPORT void add_gram(TensorView<const double, 2> b, TensorView<double, 2> 
 BOREL_EXPORT bool cholesky(TensorView<double, 2> m);
 /// x = (L L')^-1 x, in place; L from cholesky().
 BOREL_EXPORT void cholesky_solve(TensorView<const double, 2> l, std::span<double> x);
+
+/// Where g is smallest, and smallest and largest among the i with p_i > 0; of equals the first. -1: no such i (NaN in g
+/// is never chosen). One pass.
+struct Extremes {
+  index_t lowest = -1, lowest_used = -1, highest_used = -1;
+};
+BOREL_EXPORT Extremes extremes(std::span<const double> p, std::span<const double> g);
 
 /// x_i = exp(x_i - shift), in place; relative error below 1e-15 where the result is normal, 0 below exp(-708).
 /// @return the sum of the results. @pre x_i <= shift
