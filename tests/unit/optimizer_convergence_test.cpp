@@ -191,6 +191,45 @@ TEST(OptimizerPlugins, MultipliersCertifyMomentsAndMarginals) {
   }
 }
 
+/// F is flat but claims slopes that turn round after the first call and grow at every other: no step of any size passes a test of values and
+/// gradients.
+class Contradiction final : public borel::SimplexObjective {
+ public:
+  std::string_view name() const override { return "contradiction"; }
+  borel::index_t size() const override { return 2; }
+
+ protected:
+  double do_value(std::span<const double>) const override { return 1; }
+  double do_value_and_gradient(std::span<const double>, std::span<double> gradient) const override {
+    gradient[0] = slope_;
+    gradient[1] = -slope_;
+    slope_ = -10 * std::abs(slope_);
+    return 1;
+  }
+
+ private:
+  mutable double slope_ = 1;
+};
+
+TEST(OptimizerPlugins, LineSearchesEndWhereRoundingBegins) {
+  for (const std::string method : {"exponentiated_gradient", "exponentiated_gradient{variant=accelerated}",
+                                   "projected_gradient", "frank_wolfe{variant=line_search}"}) {
+    Contradiction f;
+    borel::StopRule stop;
+    stop.budget.max_iterations = 10;
+    borel::Trace trace;
+    const borel::OptimizerResult result =
+        registry().make<borel::Optimizer>(method)->minimize(f, std::vector{0.4, 0.6}, stop, Seed{1}, trace);
+    EXPECT_NE(result.outcome.termination, borel::Termination::converged) << method;
+    EXPECT_LE(f.counts().total(), 2000) << method;
+    if (method == "exponentiated_gradient") {
+      EXPECT_EQ(result.outcome.termination, borel::Termination::stalled);
+      EXPECT_LE(f.counts().total(), 80);
+      EXPECT_THAT(result.outcome.sentence, testing::HasSubstr("lost in rounding"));
+    }
+  }
+}
+
 TEST(OptimizerPlugins, PairwiseStepsSolveLeastSquaresToACertifiedGap) {
   constexpr std::size_t m = 500, n = 1000;
   std::vector<double> a(m * n), b(m, 0.0), weight(n, 0.0);

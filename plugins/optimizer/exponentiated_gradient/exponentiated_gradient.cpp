@@ -54,7 +54,13 @@ void normalise(Point& point) {
   }
 }
 
-constexpr int k_most_halvings = 200;
+/// Whether normalise() alone may have moved p this far: log p is right to |log p| units of rounding.
+bool lost_in_rounding(const Point& from, const Point& to) {
+  constexpr double k_rounding = 8 * std::numeric_limits<double>::epsilon();
+  for (std::size_t i = 0; i < from.p.size(); ++i)
+    if (!(std::abs(to.p[i] - from.p[i]) <= k_rounding * (1 - from.log_p[i]) * from.p[i])) return false;
+  return true;
+}
 
 class ExponentiatedGradient final : public borel::Optimizer {
  public:
@@ -125,18 +131,19 @@ class ExponentiatedGradient final : public borel::Optimizer {
     Point trial = now;
     double eta = first_step(f, now);
     for (index_t k = 1;; ++k) {
-      for (int halvings = 0;; eta *= k_shrink, ++halvings) {
-        double largest_move = 0;
+      for (;; eta *= k_shrink) {
         for (std::size_t i = 0; i < n; ++i) trial.log_p[i] = now.log_p[i] - eta * now.gradient[i];
         normalise(trial);
-        for (std::size_t i = 0; i < n; ++i)
-          largest_move = std::max(largest_move, std::abs(trial.p[i] - now.p[i]));
-        if (largest_move == 0 || halvings > k_most_halvings) {
+        if (trial.p == now.p) {
           run.stall("a multiplicative step does not move p");
           return run.result(std::move(now.p));
         }
         if (!evaluate(trial)) return run.result(std::move(now.p));
         if (params_.variant == Variant::fixed ? std::isfinite(trial.value) : accepts(now, trial, eta)) break;
+        if (lost_in_rounding(now, trial)) {
+          run.stall("every multiplicative step that lowers F is lost in rounding");
+          return run.result(std::move(now.p));
+        }
       }
       std::swap(now, trial);
       if (!run.go_on(k, now.value, borel::frank_wolfe_gap(now.p, now.gradient), now.p)) break;
