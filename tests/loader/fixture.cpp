@@ -11,7 +11,7 @@ namespace {
 
 class Fixture {
  public:
-  static constexpr std::string_view family = "fixture";
+  [[maybe_unused]] static constexpr std::string_view family = "fixture";
   virtual ~Fixture() = default;
   borel::TraitList describe() const { return {{"kind", "fixture"}}; }
 };

@@ -82,6 +82,10 @@ struct OptimizerTraits {
   bool linear_constraints = false;  ///< respects SimplexObjective::constraints()
   bool transport = false;           ///< respects SimplexObjective::transport()
   std::string rate = {};            ///< what theory says, e.g. "O(1/k^2)"
+  double order =
+      0;  ///< q of F - F* = O(k^-q) for every smooth convex F, logarithms aside; 0: none. Contract-tested
+  bool linear =
+      false;  ///< F - F* = O(r^k), r < 1, for smooth, strongly convex F with its minimum inside. Contract-tested
 };
 
 /// A distribution optimizer. Immutable after construction; every member may be called from many threads at once, each

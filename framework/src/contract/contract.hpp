@@ -51,6 +51,7 @@ std::span<const Rule> attention_pair_rules();  ///< pair_rules.cpp: every mechan
 std::span<const Rule> position_pair_rules();
 std::span<const Rule> density_rules();
 std::span<const Rule> optimizer_rules();       ///< methods on the simplex
+std::span<const Rule> optimizer_rate_rules();  ///< rates of methods on the simplex
 std::span<const Rule> optimizer_flow_rules();  ///< methods on grids and particles
 std::span<const Rule> problem_rules();
 

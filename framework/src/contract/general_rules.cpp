@@ -100,6 +100,7 @@ std::vector<const Rule*> rules_for(std::string_view family) {
   if (family == "density") take(density_rules());
   if (family == "optimizer") {
     take(optimizer_rules());
+    take(optimizer_rate_rules());
     take(optimizer_flow_rules());
   }
   if (family == "problem") take(problem_rules());

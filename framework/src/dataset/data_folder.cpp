@@ -47,7 +47,10 @@ std::shared_ptr<const Dataset> find_dataset(std::string_view id_or_path) {
   const std::filesystem::path file = data_folder() / (name + ".h5");
   if (std::filesystem::exists(file)) return open_shared(file, false);
   if (find_recipe(name))
-    throw DatasetError(fmt::format("dataset '{}' is not made yet; run: borel data make {}", name, name));
+    throw DatasetError(fmt::format(
+        "dataset '{}' is not made yet; run: borel data make {} (all of a study: borel data make --for "
+        "STUDY.toml)",
+        name, name));
   throw DatasetError(
       fmt::format("unknown dataset '{}' (ids: borel data list; a file's name must end in .h5){}", name,
                   did_you_mean(name, recipe_ids())));

@@ -5,9 +5,8 @@
 // told to stop there, and counts when the framework finds that gap at its result; else it is left out. The timings
 // to_1e_3_s and the like are those runs, solve_s is the run to `tolerance`.
 //
-// Rates are fitted to the smallest gap so far, from iteration 10 on and above rounding: `fitted_order` q of gap ~ k^-q, and
-// `contraction` r of gap ~ r^k. A method with linear convergence has a stable r < 1 and a q that grows with the length
-// of the run; sublinear ones have a stable q.
+// `fitted_order` and `contraction` are those of convergence_rates.hpp; `guaranteed_order` is what the method claims for
+// every smooth convex function.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,6 +16,7 @@
 
 #include "borel/error.hpp"
 #include "borel/optimizer.hpp"
+#include "protocols/convergence_rates.hpp"
 #include "protocols/options.hpp"
 #include "protocols/problems.hpp"
 #include "protocols/protocol_list.hpp"
@@ -48,9 +48,6 @@ constexpr double k_gap_slack = 1e-6, k_gap_rounding = 1e-15;
 constexpr double k_domain_tolerance = 1e-12;
 /// Marginals and constraints of problems that have them.
 constexpr double k_constraint_tolerance = 1e-8;
-/// Gaps below this part of the first one are too near rounding to show a rate.
-constexpr double k_fit_floor = 1e-12;
-constexpr index_t k_fit_begin = 10;
 constexpr index_t k_max_snapshots = 64;
 /// The logarithmic axis of gaps ends here.
 constexpr double k_smallest_gap = 1e-17;
@@ -137,45 +134,10 @@ Curve thinned_curve(Curve curve, const std::vector<Trace::Point>& points, X&& x,
   return curve;
 }
 
-struct Rates {
-  double order = std::numeric_limits<double>::quiet_NaN(),
-         contraction = std::numeric_limits<double>::quiet_NaN();
-};
-
-/// Least squares of log(smallest gap so far) against log k, and against k. Points are taken evenly in log k, so that the
-/// many last iterations do not outvote the others.
-Rates fit_rates(const std::vector<Trace::Point>& points) {
-  std::vector<std::array<double, 3>> rows;  // log k, k, log gap
-  double smallest = std::numeric_limits<double>::infinity(), first = smallest;
-  index_t next = k_fit_begin;
-  for (const Trace::Point& point : points) {
-    if (!(point.gap > 0)) continue;
-    if (!std::isfinite(first)) first = point.gap;
-    smallest = std::min(smallest, point.gap);
-    if (point.iteration < next || smallest < k_fit_floor * first) continue;
-    const auto k = static_cast<double>(point.iteration);
-    rows.push_back({std::log(k), k, std::log(smallest)});
-    next = std::max(point.iteration + 1, static_cast<index_t>(1.1 * k));
-  }
-  if (rows.size() < 5) return {};
-  const auto slope = [&](std::size_t column) {
-    double x = 0, y = 0, xx = 0, xy = 0;
-    for (const auto& row : rows) {
-      x += row[column];
-      y += row[2];
-      xx += row[column] * row[column];
-      xy += row[column] * row[2];
-    }
-    const auto n = static_cast<double>(rows.size());
-    return (n * xy - x * y) / (n * xx - x * x);
-  };
-  return {-slope(0), std::exp(slope(1))};
-}
-
 class OptimizerConvergence final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "optimizer.convergence"; }
-  int version() const override { return 3; }
+  int version() const override { return 4; }
   std::string_view summary() const override {
     return "Value, certified gap, and work to reach a gap, on problems over the simplex";
   }
@@ -197,8 +159,13 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
         {"support", "", Direction::none, "coordinates of the returned point that are not zero", false},
         {"constraint_violation", "", Direction::lower_is_better,
          "largest error of constraints or marginals, for problems that have them", false},
-        {"fitted_order", "", Direction::higher_is_better, "q of gap ~ k^-q, fitted to the trace", false},
-        {"contraction", "", Direction::lower_is_better, "r of gap ~ r^k, fitted to the trace", false},
+        {"fitted_order", "", Direction::higher_is_better,
+         "q of F - F* ~ k^-q, fitted to the trace (the gap where F* is not known)", false},
+        {"guaranteed_order", "", Direction::none,
+         "q of F - F* = O(k^-q) that theory promises for smooth convex F; absent when it promises none",
+         false},
+        {"contraction", "", Direction::lower_is_better,
+         "r of F - F* ~ r^k, fitted to the trace (the gap where F* is not known)", false},
     };
     for (const Level& level : k_levels) {
       list.push_back({level.iterations, "", Direction::lower_is_better,
@@ -275,8 +242,10 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
         Direction::none);
     if (problem.simplex().constraints() || problem.simplex().transport())
       add("constraint_violation", missed, Direction::lower_is_better);
-    const Rates rates = fit_rates(trace.points());
+    const ConvergenceRates rates = fit_convergence_rates(trace.points(), optimum);
     if (std::isfinite(rates.order)) add("fitted_order", rates.order, Direction::higher_is_better);
+    if (const double order = problem.method->traits().order; order > 0)
+      add("guaranteed_order", order, Direction::none);
     if (std::isfinite(rates.contraction)) add("contraction", rates.contraction, Direction::lower_is_better);
     for (const Level& level : k_levels) {
       if (!(gap <= level.gap * (1 + k_gap_slack) + k_gap_rounding))

@@ -61,7 +61,9 @@ TraitList Optimizer::describe() const {
           {"random", yes_no(own.random)},
           {"linear_constraints", yes_no(own.linear_constraints)},
           {"transport", yes_no(own.transport)},
-          {"rate", own.rate}};
+          {"rate", own.rate},
+          {"order", own.order > 0 ? fmt::format("{:g}", own.order) : "none"},
+          {"linear", yes_no(own.linear)}};
 }
 
 Trace::Trace(const Objective& objective, index_t max_points, index_t max_snapshots)

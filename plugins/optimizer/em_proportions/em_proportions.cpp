@@ -51,6 +51,8 @@ class EmProportions final : public borel::Optimizer {
     borel::OptimizerTraits traits;
     traits.simplex = true;
     traits.monotone = true;
+    traits.order = 1;
+    traits.linear = true;
     traits.rate = "O(log(n)/k); linear when the minimum is inside and curved";
     return traits;
   }

@@ -84,6 +84,8 @@ class ExponentiatedGradient final : public borel::Optimizer {
     traits.simplex = true;
     traits.monotone =
         params_.variant == Variant::adaptive || (params_.variant == Variant::fixed && params_.step == 0);
+    traits.order = params_.variant == Variant::accelerated ? 2 : 1;
+    traits.linear = params_.variant != Variant::accelerated;
     traits.rate = params_.variant == Variant::accelerated
                       ? "O(log(n)/k^2) where F is smooth in the 1-norm"
                       : "O(log(n)/k); linear when strongly convex relative to the entropy";

@@ -116,8 +116,11 @@ class FrankWolfe final : public borel::Optimizer {
     borel::OptimizerTraits traits;
     traits.simplex = true;
     traits.monotone = params_.variant != Variant::open_loop;
-    traits.rate = params_.variant == Variant::open_loop || params_.variant == Variant::line_search
-                      ? "O(1/k)"
+    traits.order = 1;
+    traits.linear = params_.variant != Variant::open_loop;
+    traits.rate = params_.variant == Variant::open_loop ? "O(1/k)"
+                  : params_.variant == Variant::line_search
+                      ? "O(1/k); linear when strongly convex with its minimum inside"
                       : "linear when strongly convex, O(1/k) otherwise";
     return traits;
   }

@@ -66,6 +66,7 @@ class LagrangianNewton final : public borel::Optimizer {
     traits.simplex = true;
     traits.monotone = params_.variant == Variant::active_set;
     traits.linear_constraints = params_.variant != Variant::active_set;
+    traits.linear = true;
     traits.rate = "superlinear";
     return traits;
   }

@@ -54,6 +54,8 @@ class ProjectedGradient final : public borel::Optimizer {
     traits.simplex = true;
     traits.monotone = params_.variant == Variant::plain;
     traits.needs_smoothness = params_.step == StepRule::fixed;
+    traits.order = params_.variant == Variant::plain ? 1 : 2;
+    traits.linear = true;
     traits.rate = params_.variant == Variant::plain ? "O(1/k); linear when strongly convex"
                                                     : "O(1/k^2); linear with restart when strongly convex";
     return traits;
