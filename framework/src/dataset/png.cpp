@@ -70,7 +70,56 @@ bool read_rows(Decoder& decoder) {
   return true;
 }
 
+struct Encoder {
+  std::string bytes, error;
+  png_structp png = nullptr;
+  png_infop info = nullptr;
+  std::vector<png_bytep> rows;
+
+  ~Encoder() { png_destroy_write_struct(&png, &info); }
+};
+
+void on_encoder_error(png_structp png, png_const_charp message) {
+  static_cast<Encoder*>(png_get_error_ptr(png))->error = message;
+  png_longjmp(png, 1);
+}
+
+void on_write(png_structp png, png_bytep data, std::size_t n) {
+  static_cast<Encoder*>(png_get_io_ptr(png))->bytes.append(reinterpret_cast<const char*>(data), n);
+}
+
+void on_flush(png_structp) {}
+
+bool write_all(Encoder& encoder, const Image& image) {
+  constexpr int k_best_compression = 9;
+  if (setjmp(png_jmpbuf(encoder.png))) return false;
+  png_set_user_limits(encoder.png, k_side_cap, k_side_cap);
+  png_set_write_fn(encoder.png, &encoder, on_write, on_flush);
+  png_set_compression_level(encoder.png, k_best_compression);
+  png_set_filter(encoder.png, PNG_FILTER_TYPE_BASE, PNG_ALL_FILTERS);
+  png_set_IHDR(encoder.png, encoder.info, static_cast<png_uint_32>(image.width),
+               static_cast<png_uint_32>(image.height), 8,
+               image.channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
+               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_write_info(encoder.png, encoder.info);
+  png_write_image(encoder.png, encoder.rows.data());
+  png_write_end(encoder.png, nullptr);
+  return true;
+}
+
 }  // namespace
+
+std::string encode_png(const Image& image) {
+  Encoder encoder;
+  encoder.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &encoder, on_encoder_error, on_warning);
+  if (encoder.png) encoder.info = png_create_info_struct(encoder.png);
+  if (!encoder.info) throw Error("libpng does not start");
+  const auto row = static_cast<std::size_t>(image.width * image.channels);
+  for (std::int64_t y = 0; y < image.height; ++y)  // libpng does not write through them
+    encoder.rows.push_back(const_cast<png_bytep>(image.pixels.data()) + static_cast<std::size_t>(y) * row);
+  if (!write_all(encoder, image)) throw Error("PNG is not written: " + encoder.error);
+  return std::move(encoder.bytes);
+}
 
 Image decode_png(std::string_view bytes, std::string_view who) {
   Decoder decoder;

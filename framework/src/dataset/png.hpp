@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,5 +17,8 @@ struct Image {
 /// expanded. `who` starts the messages. @throws DatasetError: damaged, 16 bits, transparency, more than 2^28
 /// pixels
 Image decode_png(std::string_view bytes, std::string_view who);
+
+/// With zlib's best compression and the filter of each row chosen by libpng. @throws Error
+std::string encode_png(const Image& image);
 
 }  // namespace borel

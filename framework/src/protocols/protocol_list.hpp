@@ -10,6 +10,7 @@ const Protocol& attention_cost();
 const Protocol& attention_denoise();
 const Protocol& attention_recall();
 const Protocol& density_fit();
+const Protocol& density_lossless();
 const Protocol& density_sampling();
 const Protocol& optimizer_convergence();
 const Protocol& optimizer_flow();
