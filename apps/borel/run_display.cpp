@@ -104,7 +104,7 @@ class TextDisplay : public RunListener {
         counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", n, to_string(outcome));
     if (summary.n_missing)
       counts += fmt::format("{}{} not run", counts.empty() ? "" : ", ", summary.n_missing);
-    fmt::print("{} cells: {}\n", summary.n_cells, counts);
+    fmt::print("{} {}: {}\n", summary.n_cells, summary.n_cells == 1 ? "cell" : "cells", counts);
     if (summary.interrupted && summary.n_missing == 0) {
       fmt::print("stopped; all {} cells are done and kept. Go on with: borel resume {}\n", summary.n_cells,
                  folder_.root.string());
