@@ -128,7 +128,8 @@ void list(const DataOptions& options) {
 std::vector<std::string> wanted_ids(const DataOptions& options) {
   std::vector<std::string> ids = options.names;
   if (options.all)
-    for (const std::string& id : recipe_ids()) ids.push_back(id);
+    for (const Recipe& recipe : recipes())
+      if (!recipe.large) ids.push_back(recipe.id);
   if (!options.study.empty())
     for (const std::string& name : study_datasets(read_study(options.study)))
       if (find_recipe(name)) ids.push_back(name);
@@ -272,7 +273,7 @@ void add_data(CLI::App& app, Session& session) {
   auto* make_command =
       data->add_subcommand("make", "Make datasets from their recipes; those that are there are kept");
   make_command->add_option("id", options->names, "Ids, see: borel data list");
-  make_command->add_flag("--all", options->all, "All recipes");
+  make_command->add_flag("--all", options->all, "All recipes but those of gigabytes");
   make_command->add_option("--for", options->study, "All that a study needs")->type_name("STUDY.toml");
   make_command->add_flag("--again", options->again, "Make anew what is there");
   make_command->callback([options, &session] { make(*options, session); });

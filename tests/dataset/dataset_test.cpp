@@ -12,7 +12,7 @@
 
 #include "dataset/dataset_writer.hpp"
 #include "dataset/recipes.hpp"
-#include "temporary_folder.hpp"
+#include "dataset/temporary_folder.hpp"
 
 namespace borel {
 namespace {

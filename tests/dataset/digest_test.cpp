@@ -7,7 +7,7 @@
 
 #include "dataset/dataset.hpp"
 #include "dataset/dataset_writer.hpp"
-#include "temporary_folder.hpp"
+#include "dataset/temporary_folder.hpp"
 
 namespace borel {
 namespace {

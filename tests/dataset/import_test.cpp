@@ -10,7 +10,7 @@
 #include "dataset/csv.hpp"
 #include "dataset/npy.hpp"
 #include "dataset/png.hpp"
-#include "temporary_folder.hpp"
+#include "dataset/temporary_folder.hpp"
 
 namespace borel {
 namespace {

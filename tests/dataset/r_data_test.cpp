@@ -1,5 +1,6 @@
 // Reads an R data pair that this test writes by the published format: a list of two character vectors.
 #include "dataset/r_data.hpp"
+#include "dataset/temporary_folder.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +9,6 @@
 #include <fstream>
 
 #include "borel/error.hpp"
-#include "temporary_folder.hpp"
 
 namespace borel {
 namespace {

@@ -15,27 +15,11 @@
 #include <unistd.h>
 
 #include "dataset/dataset_writer.hpp"
+#include "dataset/temporary_folder.hpp"
 #include "study/engine.hpp"
 #include "study/plan.hpp"
 
 namespace borel::test {
-
-/// A folder that is removed at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    static std::atomic<int> number{0};
-    path_ = std::filesystem::temp_directory_path() / fmt::format("borel-study-{}-{}", ::getpid(), number++);
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 /// What is compared: something that gives a number.
 class Guesser {

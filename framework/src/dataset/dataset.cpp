@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -84,6 +85,12 @@ std::shared_ptr<const Dataset> Dataset::from(const DatasetWriter& contents) {
     State::Slot& slot = dataset->state_->slots.find(path)->second;
     std::call_once(slot.once, [&, &loaded = values] { slot.values = loaded; });
   }
+  for (const auto& [path, values] : sealed.generated()) {
+    State::Slot& slot = dataset->state_->slots.find(path)->second;
+    std::vector<double> all(static_cast<std::size_t>(sealed.objects().at(path).count));
+    values.fill(0, all);
+    std::call_once(slot.once, [&] { slot.values = std::move(all); });
+  }
   return shared;
 }
 
@@ -93,7 +100,10 @@ void Dataset::verify() const {
   for (const auto& [path, slot] : state.slots) {
     switch (state.objects.find(path)->second.type) {
       case h5::ElementType::float64:
-        doubles(path);
+        if (state.objects.find(path)->second.size_bytes <= k_verify_on_open_bytes)
+          doubles(path);
+        else
+          check_rows(path);
         break;
       case h5::ElementType::float32:
         floats(path);
@@ -118,6 +128,19 @@ void Dataset::verify() const {
         fmt::format("{}: the content digest does not match: the file says {}, its values give {}; the "
                     "file was changed after it was made: make it again",
                     state.info.path, state.info.content_digest, found));
+}
+
+void Dataset::check_rows(std::string_view name) const {
+  constexpr std::int64_t k_block_values = 1 << 20;
+  const h5::Object& object = state_->objects.find(name)->second;
+  const std::int64_t n_rows = object.shape[0], row = object.count / n_rows,
+                     block = std::max<std::int64_t>(1, k_block_values / row);
+  std::vector<double> buffer;
+  for (std::int64_t first = 0; first < n_rows; first += block) {
+    buffer.resize(static_cast<std::size_t>(std::min(block, n_rows - first) * row));
+    read_rows(name, first, buffer);
+    if (state_->info.kind != DatasetKind::results) check_finite(buffer, state_->info.path, name);
+  }
 }
 
 const DatasetInfo& Dataset::info() const { return state_->info; }
@@ -145,6 +168,23 @@ std::span<const T> Dataset::values(std::string_view name) const {
     slot.values = std::move(loaded);
   });
   return std::get<std::vector<T>>(slot.values);
+}
+
+void Dataset::read_rows(std::string_view name, std::int64_t first_row, std::span<double> out) const {
+  const State& state = *state_;
+  if (!state.reader) {
+    const std::span<const double> all = doubles(name);
+    const std::vector<std::int64_t> extent = shape(name);
+    const std::size_t row = extent[0] > 0 ? all.size() / static_cast<std::size_t>(extent[0]) : 0;
+    const std::size_t first = static_cast<std::size_t>(first_row) * row;
+    if (first_row < 0 || first > all.size() || out.size() > all.size() - first)
+      throw DatasetError(
+          fmt::format("{}: array /{} has {} rows, row {} and {} values from there were asked for",
+                      state.info.id, name, extent[0], first_row, out.size()));
+    std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(first), out.size(), out.begin());
+    return;
+  }
+  state.reader->read_rows(name, first_row, out);
 }
 
 std::span<const double> Dataset::doubles(std::string_view name) const { return values<double>(name); }

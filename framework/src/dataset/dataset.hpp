@@ -52,6 +52,9 @@ class Dataset {
   std::span<const std::uint8_t> bytes(std::string_view name) const;
   std::span<const std::int64_t> integers(std::string_view name) const;
   std::vector<std::int64_t> shape(std::string_view name) const;
+  /// Rows [first_row, first_row + out.size() / row size) of an array of doubles, without keeping or checking them: for data
+  /// larger than memory. @throws DatasetError: unknown name, other element type, rows that are not there, damaged file
+  void read_rows(std::string_view name, std::int64_t first_row, std::span<double> out) const;
   /// Names directly inside a group ("" is the root), sorted: the images of an image set.
   std::vector<std::string> children(std::string_view group) const;
 
@@ -68,6 +71,8 @@ class Dataset {
   explicit Dataset(std::unique_ptr<State> state);
   template <class T>
   std::span<const T> values(std::string_view name) const;
+  /// Finite values, block by block.
+  void check_rows(std::string_view name) const;
   std::unique_ptr<State> state_;
 };
 

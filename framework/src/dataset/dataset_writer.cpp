@@ -1,11 +1,32 @@
 #include "dataset/dataset_writer.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "dataset/digest.hpp"
 #include "dataset/value_rules.hpp"
 
 namespace borel {
+namespace {
+
+/// Whole rows, about 8 MB at a time: look(first row, values).
+void for_each_block(const GeneratedDoubles& values, const h5::Shape& shape,
+                    const std::function<void(std::int64_t, std::span<const double>)>& look) {
+  constexpr std::int64_t k_block_values = 1 << 20;
+  std::int64_t row = 1;
+  for (std::size_t axis = 1; axis < shape.size(); ++axis) row *= shape[axis];
+  const std::int64_t n_rows = row > 0 ? shape.at(0) : 0,
+                     block = std::max<std::int64_t>(1, k_block_values / std::max<std::int64_t>(1, row));
+  std::vector<double> buffer;
+  for (std::int64_t first = 0; first < n_rows; first += block) {
+    buffer.resize(static_cast<std::size_t>(std::min(block, n_rows - first) * row));
+    values.fill(first * row, buffer);
+    look(first, buffer);
+  }
+}
+
+}  // namespace
 
 DatasetWriter::DatasetWriter(DatasetKind kind, std::string_view id, std::string_view title,
                              std::string_view source, std::string_view licence, std::uint64_t seed) {
@@ -25,18 +46,30 @@ void DatasetWriter::make_parents(std::string_view path) {
     objects_.try_emplace(std::string(path.substr(0, slash)), h5::Object{.is_group = true});
 }
 
-template <class T>
-void DatasetWriter::array(std::string_view path, std::vector<T> values, h5::Shape shape) {
-  h5::Object object{.type = h5::element_type_of<T>(), .shape = std::move(shape), .count = 1};
+void DatasetWriter::declare(std::string_view path, h5::ElementType type, std::size_t element_bytes,
+                            h5::Shape shape) {
+  h5::Object object{.type = type, .shape = std::move(shape), .count = 1};
   for (std::int64_t extent : object.shape) object.count *= extent;
-  object.size_bytes = static_cast<std::uint64_t>(object.count) * sizeof(T);
-  if (object.count != static_cast<std::int64_t>(values.size()))
-    throw DatasetError(fmt::format("array /{}: {} values do not fill the shape {}", path, values.size(),
-                                   h5::shape_text(object.shape)));
+  object.size_bytes = static_cast<std::uint64_t>(object.count) * element_bytes;
   make_parents(path);
   if (!objects_.emplace(path, std::move(object)).second)
     throw DatasetError(fmt::format("array /{} is given twice", path));
+}
+
+template <class T>
+void DatasetWriter::array(std::string_view path, std::vector<T> values, h5::Shape shape) {
+  std::int64_t count = 1;
+  for (std::int64_t extent : shape) count *= extent;
+  if (count != static_cast<std::int64_t>(values.size()))
+    throw DatasetError(fmt::format("array /{}: {} values do not fill the shape {}", path, values.size(),
+                                   h5::shape_text(shape)));
+  declare(path, h5::element_type_of<T>(), sizeof(T), std::move(shape));
   values_.emplace(path, std::move(values));
+}
+
+void DatasetWriter::array(std::string_view path, GeneratedDoubles values, h5::Shape shape) {
+  declare(path, h5::ElementType::float64, sizeof(double), std::move(shape));
+  generated_.emplace(path, std::move(values));
 }
 
 template void DatasetWriter::array(std::string_view, std::vector<double>, h5::Shape);
@@ -75,7 +108,15 @@ std::string DatasetWriter::seal() {
       digest.begin_group(path);
     } else {
       digest.begin_array(path, about.type, about.shape);
-      std::visit([&](const auto& list) { digest.values(std::as_bytes(std::span(list))); }, values_.at(path));
+      if (const auto made = generated_.find(path); made != generated_.end())
+        for_each_block(made->second, about.shape,
+                       [&, &name = path](std::int64_t, std::span<const double> block) {
+                         check_finite(block, id, name);
+                         digest.values(std::as_bytes(block));
+                       });
+      else
+        std::visit([&](const auto& list) { digest.values(std::as_bytes(std::span(list))); },
+                   values_.at(path));
     }
     for (const auto& [name, value] : about.attributes) digest.attribute(path, name, value);
   }
@@ -91,9 +132,17 @@ std::string DatasetWriter::save(const std::filesystem::path& file) {
     if (about.is_group) {
       writer.group(path);
     } else {
-      std::visit([&writer, &name = path, &shape = about.shape]<class T>(
-                     const std::vector<T>& list) { writer.array(name, std::span<const T>(list), shape); },
-                 values_.at(path));
+      if (const auto made = generated_.find(path); made != generated_.end()) {
+        writer.declare(path, h5::ElementType::float64, about.shape, h5::Packing::plain);
+        for_each_block(made->second, about.shape,
+                       [&writer, &name = path](std::int64_t first, std::span<const double> block) {
+                         writer.write_rows(name, first, block);
+                       });
+      } else {
+        std::visit([&writer, &name = path, &shape = about.shape]<class T>(
+                       const std::vector<T>& list) { writer.array(name, std::span<const T>(list), shape); },
+                   values_.at(path));
+      }
     }
     for (const auto& [name, value] : about.attributes) writer.attribute(path, name, value);
   }

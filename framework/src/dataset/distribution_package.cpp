@@ -1,7 +1,6 @@
 #include "dataset/distribution_package.hpp"
 
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include <fstream>
 
@@ -17,14 +16,6 @@ std::string last_line(std::string text) {
   return start == std::string::npos ? text : text.substr(start + 1);
 }
 
-std::filesystem::path make_temporary_folder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "borel-package-XXXXXX").string();
-  if (!::mkdtemp(pattern.data()))
-    throw DatasetError(fmt::format("cannot create a folder in {}; set TMPDIR to one that you may write",
-                                   std::filesystem::temp_directory_path().string()));
-  return pattern;
-}
-
 std::filesystem::path only_deb_in(const std::filesystem::path& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".deb") return entry.path();
@@ -36,34 +27,24 @@ std::filesystem::path only_deb_in(const std::filesystem::path& folder) {
 DistributionPackage::DistributionPackage(const std::string& name, const std::filesystem::path& probe)
     : name_(name) {
   if (std::filesystem::exists(probe)) return;
-  temporary_ = make_temporary_folder();
-  try {
-    const auto fetched =
-        run_program({"apt-get", "-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20", "-o",
-                     "Acquire::https::Timeout=20", "download", name},
-                    temporary_);
-    const std::filesystem::path archive = only_deb_in(temporary_);
-    if (fetched.exit_code != 0 || archive.empty())
-      throw DatasetError(
-          fmt::format("cannot fetch the Debian package '{0}': apt-get download ended with code {1} ({2}); "
-                      "it needs a network connection and current package lists (apt-get update); or "
-                      "install '{0}' and try again",
-                      name, fetched.exit_code, last_line(fetched.output)));
-    root_ = temporary_ / "unpacked";
-    const auto unpacked = run_program({"dpkg-deb", "-x", archive.string(), root_.string()}, temporary_);
-    if (unpacked.exit_code != 0)
-      throw DatasetError(fmt::format("cannot unpack {}: dpkg-deb ended with code {} ({})", archive.string(),
-                                     unpacked.exit_code, last_line(unpacked.output)));
-  } catch (...) {
-    std::error_code ignored;
-    std::filesystem::remove_all(temporary_, ignored);
-    throw;
-  }
-}
-
-DistributionPackage::~DistributionPackage() {
-  std::error_code ignored;
-  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+  temporary_.emplace("package");
+  const std::filesystem::path& folder = temporary_->path();
+  const auto fetched =
+      run_program({"apt-get", "-q", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20", "-o",
+                   "Acquire::https::Timeout=20", "download", name},
+                  folder);
+  const std::filesystem::path archive = only_deb_in(folder);
+  if (fetched.exit_code != 0 || archive.empty())
+    throw DatasetError(
+        fmt::format("cannot fetch the Debian package '{0}': apt-get download ended with code {1} ({2}); "
+                    "it needs a network connection and current package lists (apt-get update); or "
+                    "install '{0}' and try again",
+                    name, fetched.exit_code, last_line(fetched.output)));
+  root_ = folder / "unpacked";
+  const auto unpacked = run_program({"dpkg-deb", "-x", archive.string(), root_.string()}, folder);
+  if (unpacked.exit_code != 0)
+    throw DatasetError(fmt::format("cannot unpack {}: dpkg-deb ended with code {} ({})", archive.string(),
+                                   unpacked.exit_code, last_line(unpacked.output)));
 }
 
 std::filesystem::path DistributionPackage::file(const std::filesystem::path& absolute) const {

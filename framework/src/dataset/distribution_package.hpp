@@ -2,7 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
+
+#include "dataset/temporary_folder.hpp"
 
 namespace borel {
 
@@ -13,16 +16,14 @@ class DistributionPackage {
   /// @param probe a file of the package, as an absolute path, that tells whether it is installed
   /// @throws DatasetError: not a Debian system, no network, unknown package; with apt-get's own last words
   DistributionPackage(const std::string& name, const std::filesystem::path& probe);
-  ~DistributionPackage();
-  DistributionPackage(const DistributionPackage&) = delete;
-  DistributionPackage& operator=(const DistributionPackage&) = delete;
 
   /// Where a file of the package lies now. @throws DatasetError when the package has no such file
   std::filesystem::path file(const std::filesystem::path& absolute) const;
 
  private:
   std::string name_;
-  std::filesystem::path root_ = "/", temporary_;
+  std::filesystem::path root_ = "/";
+  std::optional<TemporaryFolder> temporary_;
 };
 
 /// Whole content of a file. @throws DatasetError

@@ -124,6 +124,9 @@ class Reader {
   std::map<std::string, Object, std::less<>> objects_;
 };
 
+/// How the values of an array are stored; both carry checksums. `plain` for numbers that do not pack.
+enum class Packing { deflate, plain };
+
 class Writer {
  public:
   /// Starts a temporary file beside `file`. @throws DatasetError
@@ -140,7 +143,8 @@ class Writer {
   void array(std::string_view path, std::span<const T> values, const Shape& shape);
   void strings(std::string_view path, std::span<const std::string> values, const Shape& shape);
   /// An array that write_rows() fills.
-  void declare(std::string_view path, ElementType type, const Shape& shape);
+  void declare(std::string_view path, ElementType type, const Shape& shape,
+               Packing packing = Packing::deflate);
   template <class T>
   void write_rows(std::string_view path, std::int64_t first_row, std::span<const T> values);
   void attribute(std::string_view object, std::string_view name, const AttributeValue& value);

@@ -136,7 +136,7 @@ void Writer::group(std::string_view path) {
   }
 }
 
-void Writer::declare(std::string_view path, ElementType type, const Shape& shape) {
+void Writer::declare(std::string_view path, ElementType type, const Shape& shape, Packing packing) {
   const ApiLock lock;
   if (const std::size_t slash = path.rfind('/'); slash != std::string_view::npos)
     group(path.substr(0, slash));
@@ -147,8 +147,10 @@ void Writer::declare(std::string_view path, ElementType type, const Shape& shape
     H5Pset_chunk(creation.get(), static_cast<int>(chunk.size()), chunk.data());
     // Strings live in the heap, the chunk holds references to them: filters do not apply.
     if (type != ElementType::string) {
-      H5Pset_shuffle(creation.get());
-      H5Pset_deflate(creation.get(), k_deflate_level);
+      if (packing == Packing::deflate) {
+        H5Pset_shuffle(creation.get());
+        H5Pset_deflate(creation.get(), k_deflate_level);
+      }
       H5Pset_fletcher32(creation.get());
     }
   }

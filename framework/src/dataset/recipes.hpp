@@ -19,6 +19,7 @@ struct Recipe {
   std::string title, licence, source;
   std::uint64_t seed = 0;
   int version = 1;
+  bool large = false;  ///< gigabytes: made only when named or needed by a study, not by --all
   /// Fills arrays and attributes. @throws DatasetError, for instance when a package cannot be fetched
   std::function<void(DatasetWriter&)> make;
 };

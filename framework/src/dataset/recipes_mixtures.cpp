@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "borel/rng.hpp"
 #include "dataset/recipe_lists.hpp"
@@ -129,9 +130,29 @@ std::vector<double> draw(const GaussianMixture& mixture, Seed seed, std::int64_t
   return x;
 }
 
-void fill(const Components& components, std::uint64_t seed, DatasetWriter& writer) {
+/// Any part of an endless row of draws; each block has a generator of its own.
+GeneratedDoubles draws(const GaussianMixture& mixture, Seed seed) {
+  constexpr std::int64_t k_block = 1 << 16;
+  return {[mixture, seed](std::int64_t first, std::span<double> out) {
+    std::int64_t at = first;
+    for (std::size_t done = 0; done < out.size();) {
+      const std::int64_t block = at / k_block;
+      Rng rng(seed.derive(static_cast<std::uint64_t>(block)));
+      for (std::int64_t i = block * k_block; i < (block + 1) * k_block && done < out.size(); ++i) {
+        const double value = rounded_draw(mixture.sample(rng));
+        if (i == at) out[done++] = value, ++at;
+      }
+    }
+  }};
+}
+
+void fill(const Components& components, std::uint64_t seed, DatasetWriter& writer,
+          std::int64_t n_generated = 0) {
   const GaussianMixture mixture(components.weight, components.mean, components.sd);
-  writer.array("x", draw(mixture, Seed{seed}.derive("train"), k_n_train), {k_n_train, 1});
+  if (n_generated > 0)
+    writer.array("x", draws(mixture, Seed{seed}.derive("train")), {n_generated, 1});
+  else
+    writer.array("x", draw(mixture, Seed{seed}.derive("train"), k_n_train), {k_n_train, 1});
   writer.array("test/x", draw(mixture, Seed{seed}.derive("test"), k_n_test), {k_n_test, 1});
   const auto n = static_cast<std::int64_t>(components.weight.size());
   writer.array("truth/weight", components.weight, {n});
@@ -160,6 +181,18 @@ void add_mixture_recipes(std::vector<Recipe>& list) {
          .seed = seed,
          .make = [=](DatasetWriter& writer) { fill(marron_wand(number), seed, writer); }});
   }
+  for (const auto& [id, count, words] :
+       {std::tuple{"claw_billion", std::int64_t{1'000'000'000}, "A billion draws"},
+        {"claw_million", std::int64_t{1'000'000}, "A million draws"}})
+    list.push_back(
+        {.id = id,
+         .kind = DatasetKind::samples,
+         .title = fmt::format("{} from Marron-Wand density 10, claw", words),
+         .licence = generated,
+         .source = "Marron and Wand (1992), Annals of Statistics 20, 712, table 1",
+         .seed = 199210,
+         .large = count > 100'000'000,
+         .make = [n = count](DatasetWriter& writer) { fill(marron_wand(10), 199210, writer, n); }});
   list.push_back(
       {.id = "fourier_demo_k10",
        .kind = DatasetKind::samples,

@@ -6,36 +6,15 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include "borel/error.hpp"
 #include "dataset/run_program.hpp"
+#include "dataset/temporary_folder.hpp"
 
 namespace borel {
 namespace {
 
 constexpr int k_not_started = 127;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "borel-image-XXXXXX").string();
-    if (!::mkdtemp(pattern.data()))
-      throw Error(fmt::format("cannot create a folder in {}; set TMPDIR to one that you may write",
-                              std::filesystem::temp_directory_path().string()));
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 std::optional<double> size_by(const std::vector<std::string>& command, const std::filesystem::path& folder,
                               const char* output) {
@@ -50,7 +29,7 @@ std::optional<double> size_by(const std::vector<std::string>& command, const std
 
 RivalSizes rival_sizes(const Image& image) {
   const std::string png = encode_png(image);
-  const TemporaryFolder folder;
+  const TemporaryFolder folder("image");
   std::ofstream file(folder.path() / "image.png", std::ios::binary);
   if (!file.write(png.data(), static_cast<std::streamsize>(png.size())).flush())
     throw Error(fmt::format("cannot write to {}", folder.path().string()));

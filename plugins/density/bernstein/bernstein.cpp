@@ -3,7 +3,8 @@
 // map=normal: t = Phi((x - mean) / sd), so p(x) = q(t) phi((x - mean) / sd) / sd on the whole line, the normal distribution
 // being v_j = 1/m; map=interval: t linear on the samples' range, longer by range / n at both ends.
 // The likelihood is concave in v. EM steps accelerated by SQUAREM (Varadhan and Roland 2008), ended by the certificate
-//   max_j (1/n) sum_i w_i Beta_j(t_i) / q(t_i) - 1 >= F* - F.
+//   max_j (1/n) sum_i w_i Beta_j(t_i) / q(t_i) - 1 >= F* - F;
+// or any method of the optimizer family, which sees the same problem as a mixture likelihood on the simplex.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,6 +14,8 @@
 #include <vector>
 
 #include "borel/density.hpp"
+#include "borel/mixture_objective.hpp"
+#include "borel/optimizer.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -146,6 +149,7 @@ class Bernstein final : public DensityEstimator, public HistogramFit {
     std::int64_t degree = 0, max_iterations = 1000;
     Map map = Map::normal;
     double tolerance = 1e-6;
+    MethodSpec solver;
     void declare(ParamBinder& p) {
       p.integer("degree", degree, Range::closed(0, 1000), "1",
                 "Number m of beta densities; 0 = 2, 3, 5, ... 90, by BIC with one parameter per weight above "
@@ -153,13 +157,18 @@ class Bernstein final : public DensityEstimator, public HistogramFit {
       p.choice("map", map, {{"normal", Map::normal}, {"interval", Map::interval}},
                "normal: the whole line through the normal cdf of the samples' mean and sd; interval: the "
                "samples' range.");
-      p.integer("max_iterations", max_iterations, Range::closed(1, 1000000), "1", "EM steps per degree.");
+      p.integer("max_iterations", max_iterations, Range::closed(1, 1000000), "1",
+                "Steps of EM or of the solver, per degree.");
       p.real("tolerance", tolerance, Range::greater_than(0), "nats per sample",
-             "Certified gap at which EM ends.");
+             "Certified gap at which EM or the solver ends.");
+      p.method("solver", solver, "optimizer",
+               "Method that finds the weights on the simplex; none: EM with extrapolation, built in.");
     }
   };
 
-  explicit Bernstein(const Params& params) : params_(params) {}
+  Bernstein(const Params& params, const Registry& registry) : params_(params) {
+    if (!params.solver.id.empty()) solver_ = registry.make<Optimizer>(params.solver);
+  }
 
   DensityTraits traits() const override {
     return {.max_dims = 1,
@@ -233,7 +242,7 @@ class Bernstein final : public DensityEstimator, public HistogramFit {
     outcome.sentence = std::to_string(best.weight.size()) + " beta densities, mean log-likelihood " +
                        param_text(best.log_likelihood - std::log(all.scale)) + ", certified within " +
                        param_text(best.gap) + " of the largest after " + std::to_string(best.steps) +
-                       " EM steps";
+                       (solver_ ? " steps of " + params_.solver.text() : " EM steps");
     return std::make_unique<BernsteinDensity>(std::move(best.weight), params_.map,
                                               all.shift + all.scale * shift, all.scale * scale,
                                               std::move(outcome));
@@ -253,6 +262,7 @@ class Bernstein final : public DensityEstimator, public HistogramFit {
       for (std::size_t j = 0; j < m; ++j) ratio[i * m + j] = std::exp(term[j] - top);
       offset += points.weight[i] * (top + at.log_slope);
     }
+    if (solver_) return solve(std::move(ratio), points.weight, m, offset, context);
     /// One EM step: the next weights; likelihood and gap of the given ones.
     const auto step = [&](const std::vector<double>& v, double& value, double& gap) {
       std::vector<double> gradient(m);
@@ -303,7 +313,30 @@ class Bernstein final : public DensityEstimator, public HistogramFit {
     return fit;
   }
 
+  Fit solve(std::vector<double> ratio, const std::vector<double>& weight, std::size_t m, double offset,
+            const FitContext& context) const {
+    const auto rows = static_cast<index_t>(weight.size()), columns = static_cast<index_t>(m);
+    const auto f = mixture_objective("bernstein", DenseLikelihood{std::move(ratio), rows, columns}, weight);
+    if (const std::string reason = solver_->refuses(*f); !reason.empty())
+      throw MethodError("density bernstein: the solver " + params_.solver.text() + " " + reason);
+    StopRule stop;
+    stop.gap_tolerance = params_.tolerance;
+    stop.budget = context.budget;
+    stop.budget.max_iterations = std::min<index_t>(stop.budget.max_iterations, params_.max_iterations);
+    Trace silent;
+    OptimizerResult found = solver_->minimize(*f, std::vector<double>(m, 1 / static_cast<double>(m)), stop,
+                                              context.seed.derive("solver"), silent);
+    if (found.outcome.termination == Termination::stopped_by_user) context.budget.stop.throw_if_stopped();
+    Fit fit;
+    fit.log_likelihood = offset - f->value(found.state);
+    fit.gap = frank_wolfe_gap(*f, found.state);
+    fit.steps = found.outcome.iterations;
+    fit.weight = std::move(found.state);
+    return fit;
+  }
+
   Params params_;
+  std::unique_ptr<Optimizer> solver_;
 };
 
 }  // namespace
@@ -315,7 +348,7 @@ BOREL_PLUGIN(registry) {
        .formula = "p(x) = dt/dx sum_j v_j Beta(t; j, m - j + 1), v on the simplex, t = Phi((x - mean) / sd)",
        .source =
            "Vitale (1975) Statistical Inference and Related Topics 2; Petrone (1999) Scand. J. Stat. 26(3)",
-       .complexity = "fit O(min(n, 512) m) per EM step; evaluation O(m)",
+       .complexity = "fit O(min(n, 512) m) per step of EM or of the solver; evaluation O(m)",
        .notes = "samples beyond 512 are joined to groups of neighbours; the gap in the outcome bounds what "
                 "is missing to "
                 "the largest likelihood"});
