@@ -58,7 +58,6 @@ RunResults collect_results(const Journal& journal) {
   results.provenance.emplace_back("cells_planned", std::to_string(journal.planned.size()));
   results.provenance.emplace_back("cells_finished", std::to_string(results.cells.size()));
   results.provenance.emplace_back("cells_timed", std::to_string(n_timed));
-  results.provenance.emplace_back("study_digest", journal.study_digest);
   return results;
 }
 
