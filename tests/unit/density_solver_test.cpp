@@ -8,20 +8,13 @@
 #include "borel/error.hpp"
 #include "borel/optimizer.hpp"
 #include "borel/registry.hpp"
-#include "loader/plugin_set.hpp"
+#include "built_plugins.hpp"
 
 namespace {
 
 using borel::index_t;
 
-const borel::Registry& registry() {
-  static const borel::Registry* made = [] {
-    auto* fresh = new borel::Registry;
-    borel::load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using borel::test::registry;
 
 std::vector<double> two_humps() {
   std::vector<double> x(2000);

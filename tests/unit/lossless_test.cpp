@@ -8,7 +8,7 @@
 
 #include "borel/error.hpp"
 #include "borel/registry.hpp"
-#include "loader/plugin_set.hpp"
+#include "built_plugins.hpp"
 #include "lossless/rival_codecs.hpp"
 
 namespace {
@@ -18,14 +18,7 @@ using borel::Rng;
 using borel::Seed;
 using testing::HasSubstr;
 
-const borel::Registry& registry() {
-  static const borel::Registry* made = [] {
-    auto* fresh = new borel::Registry;
-    borel::load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using borel::test::registry;
 
 Image image_of(std::int64_t height, std::int64_t width, std::int64_t channels, auto&& value) {
   Image image{height, width, channels, {}};

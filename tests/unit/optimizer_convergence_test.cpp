@@ -10,9 +10,9 @@
 
 #include "borel/error.hpp"
 #include "borel/optimizer.hpp"
+#include "built_plugins.hpp"
 #include "dataset/dataset_writer.hpp"
 #include "dataset/recipes.hpp"
-#include "loader/plugin_set.hpp"
 #include "protocols/problems.hpp"
 #include "protocols/protocol.hpp"
 #include "protocols/simplex_problems.hpp"
@@ -24,14 +24,7 @@ using borel::MethodSpec;
 using borel::Rng;
 using borel::Seed;
 
-const borel::Registry& registry() {
-  static const borel::Registry* made = [] {
-    auto* fresh = new borel::Registry;
-    borel::load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using borel::test::registry;
 
 std::shared_ptr<const borel::Dataset> least_squares_dataset() {
   constexpr std::size_t m = 30, n = 20;

@@ -9,9 +9,9 @@
 
 #include "borel/error.hpp"
 #include "borel/optimizer.hpp"
+#include "built_plugins.hpp"
 #include "contract/optimizer_subject.hpp"
 #include "dataset/recipes.hpp"
-#include "loader/plugin_set.hpp"
 #include "protocols/problems.hpp"
 #include "protocols/protocol.hpp"
 
@@ -20,14 +20,7 @@ namespace {
 using borel::Seed;
 using testing::HasSubstr;
 
-const borel::Registry& registry() {
-  static const borel::Registry* made = [] {
-    auto* fresh = new borel::Registry;
-    borel::load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using borel::test::registry;
 
 std::shared_ptr<const borel::Dataset> dataset(const char* id) {
   return borel::Dataset::from(borel::run_recipe(*borel::find_recipe(id)));

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "loader/plugin_set.hpp"
+#include "built_plugins.hpp"
 #include "probe/checkpoint.hpp"
 #include "probe/generation.hpp"
 #include "probe/training_file.hpp"
@@ -16,14 +16,7 @@ using namespace borel;
 using namespace borel::probe;
 using testing::HasSubstr;
 
-const Registry& registry() {
-  static const Registry* made = [] {
-    auto* fresh = new Registry;
-    load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using test::registry;
 
 std::vector<std::uint8_t> counting_text() {
   std::vector<std::uint8_t> text(3000);

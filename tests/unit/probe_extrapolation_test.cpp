@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "built_plugins.hpp"
 #include "dataset/dataset_writer.hpp"
-#include "loader/plugin_set.hpp"
 #include "probe/checkpoint.hpp"
 #include "protocols/protocol.hpp"
 
@@ -17,14 +17,7 @@ namespace {
 using namespace borel;
 using testing::HasSubstr;
 
-const Registry& registry() {
-  static const Registry* made = [] {
-    auto* fresh = new Registry;
-    load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using test::registry;
 
 class PositionExtrapolationTest : public testing::Test {
  protected:

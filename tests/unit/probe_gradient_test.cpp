@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "loader/plugin_set.hpp"
+#include "built_plugins.hpp"
 #include "probe/pass.hpp"
 #include "probe/training.hpp"
 #include "reference/softmax_gradient_reference.hpp"
@@ -17,14 +17,7 @@ using namespace borel::probe;
 
 constexpr index_t k_n = 20, k_sequences = 2;
 
-const Registry& registry() {
-  static const Registry* made = [] {
-    auto* fresh = new Registry;
-    load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using test::registry;
 
 class ReferenceMixer final : public Mixer<double> {
  public:

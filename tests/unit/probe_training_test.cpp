@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <tbb/global_control.h>
 
-#include "loader/plugin_set.hpp"
+#include "built_plugins.hpp"
 #include "probe/training.hpp"
 
 namespace {
@@ -15,14 +15,7 @@ namespace {
 using namespace borel;
 using namespace borel::probe;
 
-const Registry& registry() {
-  static const Registry* made = [] {
-    auto* fresh = new Registry;
-    load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+using test::registry;
 
 // Words of a small language: enough structure to learn in a few steps.
 std::vector<std::uint8_t> small_text() {
