@@ -92,6 +92,13 @@ const std::string& sample_html() {
   return html;
 }
 
+TEST(Html, ProseTurnsBackticksIntoCode) {
+  EXPECT_EQ(prose_html("`a<b` and c & d"), "<code>a&lt;b</code> and c &amp; d");
+  EXPECT_EQ(prose_html("one ` alone"), "one ` alone");
+  EXPECT_EQ(prose_html("``"), "<code></code>");
+  EXPECT_EQ(prose_html(""), "");
+}
+
 TEST(Html, EscapesWhatCouldEndTextOrAttributes) {
   EXPECT_EQ(escape_html("<a href=\"x\" title='y'>&</a>"),
             "&lt;a href=&quot;x&quot; title=&#39;y&#39;&gt;&amp;&lt;/a&gt;");

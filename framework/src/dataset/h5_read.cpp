@@ -102,12 +102,16 @@ void Reader::read_block(std::string_view array, ElementType type, std::int64_t f
   const ApiLock lock;
   const Handle dataset(H5Dopen2(id_, absolute(array).c_str(), H5P_DEFAULT), H5Dclose);
   const Handle space(H5Dget_space(dataset.get()), H5Sclose);
-  const auto count = static_cast<hsize_t>(n);
-  const Handle memory(H5Screate_simple(1, &count, nullptr), H5Sclose);
-  if (!about.shape.empty()) {
-    std::vector<hsize_t> extent(about.shape.begin(), about.shape.end()), start(extent.size(), 0);
+  // Memory of the same rank as the file's selection: otherwise HDF5 walks element by element.
+  std::vector<hsize_t> extent(about.shape.begin(), about.shape.end());
+  if (!extent.empty()) extent[0] = static_cast<hsize_t>(wanted / row);
+  const Handle memory(extent.empty()
+                          ? H5Screate(H5S_SCALAR)
+                          : H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr),
+                      H5Sclose);
+  if (!extent.empty()) {
+    std::vector<hsize_t> start(extent.size(), 0);
     start[0] = static_cast<hsize_t>(first_row);
-    extent[0] = static_cast<hsize_t>(wanted / row);
     H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
   }
   if (!dataset || H5Dread(dataset.get(), memory_type(type), memory.get(), space.get(), H5P_DEFAULT, out) < 0)

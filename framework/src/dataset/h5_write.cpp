@@ -183,8 +183,8 @@ void Writer::write_block(std::string_view path, ElementType type, std::int64_t f
   for (std::size_t axis = 1; axis < extent.size(); ++axis) row *= extent[axis];
   start[0] = static_cast<hsize_t>(first_row);
   extent[0] = n / row;
-  const hsize_t count = n;
-  const Handle memory(H5Screate_simple(1, &count, nullptr), H5Sclose);
+  // Of the same rank as the selection in the file: otherwise HDF5 walks element by element.
+  const Handle memory(H5Screate_simple(rank, extent.data(), nullptr), H5Sclose);
   if (n % row != 0 ||
       H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr) < 0 ||
       H5Dwrite(dataset.get(), element.get(), memory.get(), space.get(), H5P_DEFAULT, values) < 0)

@@ -70,6 +70,18 @@ std::string escape_html(std::string_view text) {
   return out;
 }
 
+std::string prose_html(std::string_view text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t open = text.find('`', at), close = open == text.npos ? open : text.find('`', open + 1);
+    if (close == text.npos) return out + escape_html(text.substr(at));
+    out += escape_html(text.substr(at, open - at)) + "<code>" +
+           escape_html(text.substr(open + 1, close - open - 1)) + "</code>";
+    at = close + 1;
+  }
+  return out;
+}
+
 std::string csv_field(std::string_view text) {
   if (text.find_first_of(",\"\n\r") == std::string_view::npos) return std::string(text);
   std::string out = "\"";

@@ -13,6 +13,9 @@ namespace borel {
 /// newline go.
 std::string escape_html(std::string_view text);
 
+/// Escaped, with `names in backticks` as code; a backtick without its pair stays.
+std::string prose_html(std::string_view text);
+
 /// RFC 4180: quoted when it must be.
 std::string csv_field(std::string_view text);
 

@@ -260,8 +260,7 @@ std::string page_html(const RunResults& results, const std::vector<GroupSection>
       "<a class=\"skip\" href=\"#main\">Skip to the results</a>\n<header class=\"top\">\n<p "
       "class=\"kicker\">Comparative study · Borel</p>\n";
   html += "<h1>" + title + "</h1>\n";
-  if (!results.description.empty())
-    html += "<p class=\"lead\">" + escape_html(results.description) + "</p>\n";
+  if (!results.description.empty()) html += "<p class=\"lead\">" + prose_html(results.description) + "</p>\n";
   html += facts_html(results);
   html += "<nav aria-label=\"Contents\"><ol>\n";
   std::map<std::string, int> seen;

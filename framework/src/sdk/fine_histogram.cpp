@@ -1,7 +1,9 @@
 // Fine histograms of streams in one pass. Bins are [j 2^e, (j + 1) 2^e); when a value lies outside of what the table can
 // hold, e grows and pairs of bins are joined, so no value has to be seen twice.
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include <fmt/format.h>
@@ -31,6 +33,57 @@ struct Moments {
 struct Extent {
   double low = std::numeric_limits<double>::infinity(), high = -low;
 };
+
+/// Sums begin at a value of the piece: differences to it lose less than the values themselves would.
+void look(std::span<const double> x, std::span<const double> weights, Extent& seen, Moments& moments) {
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (weights[i] == 0) continue;
+    seen.low = std::min(seen.low, x[i]);
+    seen.high = std::max(seen.high, x[i]);
+    moments.weight += weights[i];
+    moments.n += 1;
+    sum += weights[i] * (x[i] - x[0]);
+  }
+  if (!(moments.weight > 0)) return;
+  moments.mean = x[0] + sum / moments.weight;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    moments.m2 += weights[i] * (x[i] - moments.mean) * (x[i] - moments.mean);
+}
+
+/// Equal weights: several sums at once, so that no addition waits for the one before.
+void look(std::span<const double> x, Extent& seen, Moments& moments) {
+  constexpr std::size_t k_sums = 8;
+  const double near = x[0];
+  std::array<double, k_sums> low, high, sum{}, square{};
+  low.fill(near);
+  high.fill(near);
+  const std::size_t whole = x.size() - x.size() % k_sums;
+  const auto add = [&](std::size_t i, std::size_t j) {
+    const double d = x[i] - near;
+    low[j] = x[i] < low[j] ? x[i] : low[j];
+    high[j] = x[i] > high[j] ? x[i] : high[j];
+    sum[j] += d;
+  };
+  for (std::size_t i = 0; i < whole; i += k_sums)
+    for (std::size_t j = 0; j < k_sums; ++j) add(i + j, j);
+  for (std::size_t i = whole; i < x.size(); ++i) add(i, i - whole);
+  moments.n = moments.weight = static_cast<double>(x.size());
+  double total = 0;
+  for (std::size_t j = 0; j < k_sums; ++j) {
+    seen.low = std::min(seen.low, low[j]);
+    seen.high = std::max(seen.high, high[j]);
+    total += sum[j];
+  }
+  moments.mean = near + total / moments.n;
+  for (std::size_t i = 0; i < whole; i += k_sums)
+    for (std::size_t j = 0; j < k_sums; ++j) {
+      const double d = x[i + j] - moments.mean;
+      square[j] += d * d;
+    }
+  for (std::size_t i = whole; i < x.size(); ++i) moments.m2 += (x[i] - moments.mean) * (x[i] - moments.mean);
+  for (const double value : square) moments.m2 += value;
+}
 
 class Builder {
  public:
@@ -77,45 +130,35 @@ class Builder {
   double table() const { return static_cast<double>(counts_.size()); }
 
   void add_piece(std::span<const double> weights) {
-    double check = 0;
-    for (const double x : piece_) check += x - x;  // NaN when one is not finite
-    if (check != 0 || std::isnan(check)) refuse_row();
+    std::array<double, 4> check{};  // NaN when a value is not finite
+    for (std::size_t i = 0; i < piece_.size(); ++i) check[i % 4] += piece_[i] - piece_[i];
+    if (!(check[0] + check[1] + check[2] + check[3] == 0)) refuse_row();
     if (!weights.empty()) check_weights(weights);
 
     Extent seen;
     Moments moments;
-    for (std::size_t i = 0; i < piece_.size(); ++i) {
-      const double w = weights.empty() ? 1.0 : weights[i];
-      if (w == 0) continue;
-      seen.low = std::min(seen.low, piece_[i]);
-      seen.high = std::max(seen.high, piece_[i]);
-      moments.weight += w;
-      moments.n += 1;
-    }
+    if (weights.empty())
+      look(piece_, seen, moments);
+    else
+      look(piece_, weights, seen, moments);
     if (!(moments.weight > 0)) return;
-    const double near = piece_[0];  // differences to it lose less than the values themselves would
-    double sum = 0;
-    for (std::size_t i = 0; i < piece_.size(); ++i)
-      sum += (weights.empty() ? 1.0 : weights[i]) * (piece_[i] - near);
-    moments.mean = near + sum / moments.weight;
-    for (std::size_t i = 0; i < piece_.size(); ++i) {
-      const double d = piece_[i] - moments.mean;
-      moments.m2 += (weights.empty() ? 1.0 : weights[i]) * d * d;
-    }
     moments_.merge(moments);
     make_room(seen);
 
     const double scale = std::ldexp(1.0, -exponent_);
-    if (std::isfinite(scale) && scale > 0) {
-      for (std::size_t i = 0; i < piece_.size(); ++i) {
-        const double w = weights.empty() ? 1.0 : weights[i];
-        if (w > 0) counts_[static_cast<std::size_t>(std::floor(piece_[i] * scale) - origin_)] += w;
+    if (weights.empty() && std::isfinite(scale) && scale > 0) {
+      const auto origin = static_cast<std::int64_t>(origin_);
+      for (const double x : piece_) {
+        const double at = x * scale;
+        auto bin = static_cast<std::int64_t>(at);  // towards 0
+        bin -= at < static_cast<double>(bin);
+        counts_[static_cast<std::size_t>(bin - origin)] += 1;
       }
-    } else {  // bins narrower than 1 / DBL_MAX
-      for (std::size_t i = 0; i < piece_.size(); ++i) {
-        const double w = weights.empty() ? 1.0 : weights[i];
-        if (w > 0) counts_[static_cast<std::size_t>(index_of(piece_[i]))] += w;
-      }
+      return;
+    }
+    for (std::size_t i = 0; i < piece_.size(); ++i) {
+      const double w = weights.empty() ? 1.0 : weights[i];
+      if (w > 0) counts_[static_cast<std::size_t>(index_of(piece_[i]))] += w;
     }
   }
 
