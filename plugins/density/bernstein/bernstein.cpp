@@ -146,9 +146,9 @@ class BernsteinDensity final : public FittedDensity {
 class Bernstein final : public DensityEstimator, public HistogramFit {
  public:
   struct Params {
-    std::int64_t degree = 0, max_iterations = 1000;
+    std::int64_t degree = 0, max_iterations = 10000;
     Map map = Map::normal;
-    double tolerance = 1e-6;
+    double tolerance = 1e-8;
     MethodSpec solver;
     void declare(ParamBinder& p) {
       p.integer("degree", degree, Range::closed(0, 1000), "1",
