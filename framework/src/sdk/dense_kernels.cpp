@@ -45,7 +45,8 @@ void AddScaled(double a, const double* HWY_RESTRICT x, double* HWY_RESTRICT y, i
   index_t i = 0;
   for (; i + lanes <= n; i += lanes)
     hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
-  for (; i < n; ++i) y[i] += a * x[i];
+  const hn::CappedTag<double, 1> one;  // the same rounding as above, whatever the compiler contracts
+  for (; i < n; ++i) y[i] = hn::GetLane(hn::MulAdd(hn::Set(one, a), hn::Set(one, x[i]), hn::Set(one, y[i])));
 }
 
 /// Dots of Rows rows of a with Columns rows of b, each of length n; out[r][c].
