@@ -38,11 +38,13 @@ std::vector<Trace::Point> trace_of(const Optimizer& method, Objective& f, Seed s
 
 Verdict keeps_the_order_it_claims(const Subject& subject) {
   bool tried = false;
+  std::shared_ptr<const Dataset>
+      problem;  // made for the first variant that claims an order; F* = 0 but for rounding
   for (const OptimizerVariant& variant : simplex_variants(subject)) {
     const double claimed = variant.method->traits().order;
     if (!(claimed > 0)) continue;
-    const auto f =
-        make_objective(*Dataset::from(run_recipe(*find_recipe(k_merely_convex))));  // F* = 0 but for rounding
+    if (!problem) problem = Dataset::from(run_recipe(*find_recipe(k_merely_convex)));
+    const auto f = make_objective(*problem);
     const auto points = trace_of(*variant.method, *f, subject.seed);
     if (points.empty()) continue;
     tried = true;

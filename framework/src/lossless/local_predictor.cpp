@@ -44,7 +44,6 @@ LocalPredictor::LocalPredictor(const PixelPlanes& planes, index_t plane, const P
     segments_.push_back({dy, -shape.radius, count});
     for (index_t i = 0; i < count; ++i)
       nearness_.push_back(std::pow(shape.decay, std::abs(dy) + std::abs(i - shape.radius)));
-    n_training_ += count;
   }
   const std::size_t n = terms_.size(), t = nearness_.size();
   root_weight_.resize(t);

@@ -36,7 +36,7 @@ class LocalPredictor {
   void weigh(index_t y, index_t x, const double* here);
 
   const PixelPlanes& planes_;
-  index_t own_, own_above_, n_training_ = 0;
+  index_t own_, own_above_;
   std::vector<Term> terms_;
   std::size_t n_likeness_;  // the first terms decide about likeness
   std::vector<Segment> segments_;

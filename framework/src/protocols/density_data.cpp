@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "borel/error.hpp"
+
 namespace borel {
 namespace {
 
@@ -93,9 +95,21 @@ std::string refuses_density_data(const CellInput& input, std::int64_t column, st
   if (!rows.separate_test && rows.held_out.empty())
     return fmt::format("{} rows are too few to hold out a fifth", shape[0]);
   const auto method = input.registry->make<DensityEstimator>(input.methods.front());
-  if (input.dataset->has("weights") && !method->traits().accepts_weights)
+  return refuses_weights(*input.dataset, *method);
+}
+
+std::string refuses_weights(const Dataset& dataset, const DensityEstimator& method) {
+  if (dataset.has("weights") && !method.traits().accepts_weights)
     return "the dataset is weighted, and the method takes samples of equal weight only";
   return "";
+}
+
+std::vector<double> held_out_log_pdf(const FittedDensity& density, std::span<const double> rows) {
+  std::vector<double> log_p(rows.size());
+  density.log_pdf(TensorView<const double, 2>(rows.data(), {static_cast<index_t>(rows.size()), 1}), log_p);
+  for (const double value : log_p)
+    if (std::isnan(value)) throw MethodError("log_pdf is NaN at a held-out row");
+  return log_p;
 }
 
 TimedFit fit_density(const CellInput& input, const DensityData& data) {

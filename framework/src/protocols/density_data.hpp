@@ -39,4 +39,10 @@ struct TimedFit {
 /// Fits the first method of the cell to its training rows.
 TimedFit fit_density(const CellInput& input, const DensityData& data);
 
+/// Log density of each row. @throws MethodError when one is NaN
+std::vector<double> held_out_log_pdf(const FittedDensity& density, std::span<const double> rows);
+
+/// "" or why the method cannot fit the dataset's weights.
+std::string refuses_weights(const Dataset& dataset, const DensityEstimator& method);
+
 }  // namespace borel

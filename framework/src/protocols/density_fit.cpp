@@ -123,11 +123,8 @@ class DensityFit final : public ProtocolWithOptions<Options> {
  private:
   static void add_held_out(const DensityData& data, const FittedDensity& density, CellResult& result) {
     const std::size_t n = data.held_out.size();
-    std::vector<double> log_p(n);
-    density.log_pdf(TensorView<const double, 2>(data.held_out.data(), {static_cast<index_t>(n), 1}), log_p);
     double mean = 0, outside = 0;
-    for (const double value : log_p) {
-      if (std::isnan(value)) throw MethodError("log_pdf is NaN at a held-out row");
+    for (const double value : held_out_log_pdf(density, data.held_out)) {
       mean += value / static_cast<double>(n);
       outside += value == -std::numeric_limits<double>::infinity() ? 1.0 : 0.0;
     }

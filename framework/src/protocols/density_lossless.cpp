@@ -106,7 +106,6 @@ class DensityLossless final : public ProtocolWithOptions<Options> {
   }
 
   std::string refuses(const CellInput& input) const override {
-    const auto method = input.registry->make<DensityEstimator>(input.methods.front());
     if (image_names(*input.dataset).empty()) return "the dataset has no image";
     for (const std::string& name : image_names(*input.dataset)) {
       const std::vector<std::int64_t> shape = input.dataset->shape(name);

@@ -12,6 +12,7 @@
 #include "borel/error.hpp"
 #include "dataset/dataset_stream.hpp"
 #include "dataset/truth.hpp"
+#include "protocols/density_data.hpp"
 #include "protocols/density_distance.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
@@ -75,9 +76,7 @@ class DensityStream final : public ProtocolWithOptions<Options> {
     const auto method = input.registry->make<DensityEstimator>(input.methods.front());
     if (!method->stream_fit() && !method->histogram_fit())
       return "the method fits neither streams nor histograms; density.fit gives it all rows in memory";
-    if (input.dataset->has("weights") && !method->traits().accepts_weights)
-      return "the dataset is weighted, and the method takes samples of equal weight only";
-    return {};
+    return refuses_weights(*input.dataset, *method);
   }
 
   double memory_bytes(const CellInput& input) const override {
@@ -95,13 +94,9 @@ class DensityStream final : public ProtocolWithOptions<Options> {
       throw MethodError("the fit failed: " + outcome.sentence);
 
     const std::vector<double> rows = held_out(*input.dataset, options);
-    std::vector<double> log_p(rows.size());
-    density->log_pdf(TensorView<const double, 2>(rows.data(), {static_cast<index_t>(rows.size()), 1}), log_p);
     double mean = 0;
-    for (const double value : log_p) {
-      if (std::isnan(value)) throw MethodError("log_pdf is NaN at a held-out row");
+    for (const double value : held_out_log_pdf(*density, rows))
       mean += value / static_cast<double>(rows.size());
-    }
     CellResult result;
     result.metrics.push_back({"held_out_log_likelihood", "nats", mean, Direction::higher_is_better});
     if (const auto truth = GaussianMixture::from(*input.dataset)) {
