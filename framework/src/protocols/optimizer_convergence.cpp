@@ -76,7 +76,7 @@ struct Problem {
 
   Problem(const CellInput& input, const Options& options)
       : method(input.registry->make<Optimizer>(input.methods.at(0))),
-        objective(make_objective(*input.dataset)) {
+        objective(make_problem(*input.dataset, *input.registry)) {
     start = starting_point(objective->size(), input.repetition, input.seed);
     stop.gap_tolerance = options.tolerance;
     stop.budget.max_iterations = options.max_iterations;

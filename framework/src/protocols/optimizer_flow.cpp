@@ -66,7 +66,9 @@ struct FlowCase {
 
   FlowCase(const CellInput& input, const Options& options, std::int64_t halvings)
       : method(input.registry->make<Optimizer>(finer(*input.registry, input.methods.at(0), halvings))),
-        objective(make_free_energy(*input.dataset, index_t{1} << halvings)),
+        objective(is_problem_plugin(input.dataset->attribute("", "objective"))
+                      ? make_problem(*input.dataset, *input.registry)
+                      : make_free_energy(*input.dataset, index_t{1} << halvings)),
         start(objective->start(input.seed.derive("start"))) {
     stop.time_horizon = options.time_horizon;
     stop.stationarity_tolerance = options.stationarity_tolerance;
@@ -135,14 +137,16 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
   }
 
   std::string refuses(const CellInput& input) const override {
-    if (const std::string objective = input.dataset->attribute("", "objective"); objective != "free_energy")
-      return fmt::format("the problem is {}, this protocol is for free_energy", objective);
+    if (input.dataset->attribute("", "domain") == "simplex")
+      return fmt::format(
+          "the problem is {} on the simplex, this protocol is for free energies on grids and of particles",
+          input.dataset->attribute("", "objective"));
     const FlowCase run(input, read(input.options), 0);
     return run.method->refuses(*run.objective);
   }
 
   double memory_bytes(const CellInput& input) const override {
-    const auto objective = make_free_energy(*input.dataset, 1);
+    const auto objective = make_problem(*input.dataset, *input.registry);
     return 8.0 * 64 * static_cast<double>(objective->size()) + 64.0 * k_max_trace_points;
   }
 
@@ -213,7 +217,7 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
     add("l1_error", error, Direction::lower_is_better);
     add("mass_error", std::abs(mass - 1), Direction::lower_is_better);
     if (std::isfinite(error) && options.halvings > 0 && options.time_horizon > 0 &&
-        !input.dataset->has("start")) {
+        !input.dataset->has("start") && !is_problem_plugin(input.dataset->attribute("", "objective"))) {
       Curve errors{"error_by_cells", "cells per axis", "integral of |p - exact|", true, true, {}, {}};
       errors.x.push_back(static_cast<double>(grid.n_cells[0]));
       errors.y.push_back(error);
@@ -272,7 +276,6 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
                                 const OptimizerResult& found, Add&& add, CellResult& result) {
     const index_t d = main.energy().n_dims();
     const TensorView<const double, 2> x = points(main, found.state);
-    const auto n = static_cast<double>(x.shape(0));
     if (d <= 2) compare_moments(options, main, x, add);
     if (d != 1) return;
     const auto [low, high] = std::ranges::minmax(found.state);
