@@ -1,4 +1,5 @@
 // Sequences for multi-query associative recall, from easy to hard.
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -34,9 +35,8 @@ void fill(const RecallTask& task, DatasetWriter& writer) {
 }  // namespace
 
 void add_recall_recipes(std::vector<Recipe>& list) {
-  for (const RecallTask task :
-       {RecallTask{.length = 32, .n_pairs = 4}, RecallTask{.length = 32, .n_pairs = 8},
-        RecallTask{.length = 64, .n_pairs = 8}, RecallTask{.length = 64, .n_pairs = 16}})
+  for (const auto& [length, n_pairs] : {std::pair{32, 8}, {64, 8}, {64, 16}, {128, 32}}) {
+    const RecallTask task{.length = length, .n_pairs = n_pairs};
     list.push_back({.id = fmt::format("mqar_n{}_kv{}", task.length, task.n_pairs),
                     .kind = DatasetKind::tokens,
                     .title = fmt::format("Associative recall: {} pairs, then {} queries, in {} tokens",
@@ -45,6 +45,7 @@ void add_recall_recipes(std::vector<Recipe>& list) {
                     .source = "multi-query associative recall, Arora et al. 2023, arXiv:2312.04927",
                     .seed = k_seed,
                     .make = [task](DatasetWriter& writer) { fill(task, writer); }});
+  }
 }
 
 }  // namespace borel
