@@ -1,4 +1,5 @@
 // Sequences for multi-query associative recall, from easy to hard.
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,8 +11,24 @@
 namespace borel {
 namespace {
 
-constexpr std::int64_t k_n_train = 20000, k_n_test = 1000;  // as in the paper
 constexpr std::uint64_t k_seed = 4927;
+
+// Sequences with the task's pairs; in training a third each has a quarter, half and all of them (the paper mixes 4 to 64 pairs):
+// recall is learnt on few and then holds for many.
+void add_split(const RecallTask& task, const std::string& split, std::int64_t n, DatasetWriter& writer) {
+  Rng rng(Seed{k_seed}.derive(split));
+  const auto length = static_cast<std::size_t>(task.length);
+  std::vector<std::uint8_t> inputs(static_cast<std::size_t>(n) * length), targets(inputs.size());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+    RecallTask its = task;
+    if (split == "train") its.n_pairs >>= i % 3;
+    draw_recall_sequence(its, rng, std::span(inputs).subspan(i * length, length),
+                         std::span(targets).subspan(i * length, length));
+  }
+  const auto size = static_cast<std::int64_t>(inputs.size());
+  writer.array(split, std::move(inputs), {size});
+  writer.array("target/" + split, std::move(targets), {size});
+}
 
 void fill(const RecallTask& task, DatasetWriter& writer) {
   task.check();
@@ -19,17 +36,9 @@ void fill(const RecallTask& task, DatasetWriter& writer) {
   writer.attribute("", "n_pairs", static_cast<std::int64_t>(task.n_pairs));
   writer.attribute("", "vocabulary", static_cast<std::int64_t>(task.vocabulary));
   writer.attribute("", "power", task.power);
-  for (const auto& [split, n] : {std::pair{"train", k_n_train}, std::pair{"test", k_n_test}}) {
-    Rng rng(Seed{k_seed}.derive(split));
-    const auto length = static_cast<std::size_t>(task.length);
-    std::vector<std::uint8_t> inputs(static_cast<std::size_t>(n) * length), targets(inputs.size());
-    for (std::size_t first = 0; first < inputs.size(); first += length)
-      draw_recall_sequence(task, rng, std::span(inputs).subspan(first, length),
-                           std::span(targets).subspan(first, length));
-    const auto size = static_cast<std::int64_t>(inputs.size());
-    writer.array(split, std::move(inputs), {size});
-    writer.array(fmt::format("target/{}", split), std::move(targets), {size});
-  }
+  add_split(task, "train", 20000, writer);
+  add_split(task, "validation", 500, writer);
+  add_split(task, "test", 1000, writer);
 }
 
 }  // namespace

@@ -65,7 +65,9 @@ const std::vector<ArrayRule> k_qkv{
 const std::vector<ArrayRule> k_tokens{
     {"train", u8, "n_train"},
     {"test", u8, "n_test"},
+    {"validation", u8, "n_validation", false},
     {"target/train", u8, "n_train", false},
+    {"target/validation", u8, "n_validation", false},
     {"target/test", u8, "n_test", false},
 };
 

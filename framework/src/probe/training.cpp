@@ -132,10 +132,10 @@ Trainer::Trainer(const TrainingConfig& config, const Registry& registry,
     : config_(config),
       architecture_(config.model, registry),
       data_(std::move(data)),
-      n_scored_(config.n_batch * data_->n_scored(config.model.train_length)),
       owned_mixers_(plugin_mixers(architecture_)) {
   config.check();
   const index_t n = config.model.train_length;
+  data_->check(n);
   check_trainable(architecture_);
   state_.parameters = architecture_.initial_parameters(Seed{config.seed}.derive("init"));
   state_.first_moment = state_.second_moment = gradient_ = std::vector<float>(state_.parameters.size());
@@ -143,7 +143,7 @@ Trainer::Trainer(const TrainingConfig& config, const Registry& registry,
   const auto mixers = borrowed(owned_mixers_);
   for (index_t i = 0; i < config.n_batch / config.n_chunk; ++i) {
     auto chunk = std::make_unique<Chunk>(
-        Chunk{Pass<float>(architecture_, mixers, config.n_chunk, n, true), {}, {}, {}, {}});
+        Chunk{Pass<float>(architecture_, mixers, config.n_chunk, n, true), {}, {}, {}, {}, 0, 0});
     chunk->gradients.flat.resize(state_.parameters.size());
     chunk->inputs.resize(static_cast<std::size_t>(config.n_chunk * n));
     chunk->targets = chunk->scored = chunk->inputs;
@@ -160,7 +160,7 @@ void Trainer::restore(TrainingState state) {
   state_ = std::move(state);
 }
 
-void Trainer::run_chunk(index_t i, std::span<const PositionPlan> plans, StopToken stop) {
+void Trainer::fill_chunk(index_t i) {
   Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
   const auto n = static_cast<std::size_t>(config_.model.train_length);
   for (index_t s = 0; s < config_.n_chunk; ++s) {
@@ -170,12 +170,17 @@ void Trainer::run_chunk(index_t i, std::span<const PositionPlan> plans, StopToke
     data_->fill(config_, state_.step, i * config_.n_chunk + s,
                 {its(chunk.inputs), its(chunk.targets), its(chunk.scored)});
   }
+  chunk.n_scored = std::ranges::count(chunk.scored, 1);
+}
+
+void Trainer::run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop) {
+  Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
   std::fill(chunk.gradients.flat.begin(), chunk.gradients.flat.end(), 0.0F);
   for (std::size_t l = 0; l < plans.size(); ++l)
     if (const Layer& layer = architecture_.layers()[l]; layer.learns_positions)
       chunk.gradients.plans[l] = PlanGradients(plans[l], layer.position->traits().learns_angles);
   chunk.pass.forward(state_.parameters, plans, chunk.inputs, stop);
-  chunk.loss = chunk.pass.cross_entropies(chunk.targets, 1.0F / static_cast<float>(n_scored_), chunk.scored);
+  chunk.loss = chunk.pass.cross_entropies(chunk.targets, 1.0F / static_cast<float>(n_scored), chunk.scored);
   chunk.pass.backward(state_.parameters, plans, chunk.inputs, chunk.gradients, stop);
 }
 
@@ -256,11 +261,14 @@ StepReport Trainer::step(StopToken stop) {
   const Seed position_seed =
       Seed{config_.seed}.derive("positions").derive(static_cast<std::uint64_t>(state_.step));
   const auto plans = architecture_.plans(state_.parameters, config_.model.train_length, true, position_seed);
-  parallel_for(static_cast<index_t>(chunks_.size()), 1,
-               [&](index_t begin, index_t) { run_chunk(begin, plans, stop); });
+  const auto n_chunks = static_cast<index_t>(chunks_.size());
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { fill_chunk(i); });
+  index_t n_scored = 0;
+  for (const auto& chunk : chunks_) n_scored += chunk->n_scored;
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { run_chunk(i, n_scored, plans, stop); });
   StepReport report;
   for (const auto& chunk : chunks_) report.loss += chunk->loss;
-  report.loss /= static_cast<double>(n_scored_);
+  report.loss /= static_cast<double>(n_scored);
   reduce_gradients(plans, position_seed);
   const double scale = clipped_scale(report.gradient_norm);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))

@@ -84,9 +84,11 @@ class Trainer {
     Pass<float> pass;
     NetworkGradients<float> gradients;
     std::vector<std::uint8_t> inputs, targets, scored;
+    index_t n_scored = 0;
     double loss = 0;
   };
-  void run_chunk(index_t i, std::span<const PositionPlan> plans, StopToken stop);
+  void fill_chunk(index_t i);
+  void run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop);
   void reduce_gradients(std::span<const PositionPlan> plans, Seed position_seed);
   double clipped_scale(double& norm) const;
   void update(double rate, double gradient_scale);
@@ -94,7 +96,6 @@ class Trainer {
   TrainingConfig config_;
   Architecture architecture_;
   std::unique_ptr<const TrainingData> data_;
-  index_t n_scored_;  // targets of a batch that count
   std::vector<std::unique_ptr<PluginMixer>> owned_mixers_;
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::vector<float> gradient_;

@@ -27,11 +27,10 @@ void fill_sequence(const TrainingConfig& config, std::span<const std::uint8_t> t
   for (std::size_t i = 0; i < n; ++i) out[i] = text[begin + i % period];
 }
 
-index_t TextData::n_scored(index_t n) const {
+void TextData::check(index_t n) const {
   if (static_cast<index_t>(text_.size()) < n + 1)
     throw ParamError(
         fmt::format("training: the text has {} bytes, and a sequence needs {}", text_.size(), n + 1));
-  return n;
 }
 
 void TextData::fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const {
@@ -54,21 +53,15 @@ RecallData::RecallData(const RecallSequences& sequences) : sequences_(sequences)
       n_tokens % static_cast<std::size_t>(n) != 0)
     throw ParamError(fmt::format("training: {} tokens and {} targets are not sequences of {} tokens",
                                  n_tokens, sequences.targets.size(), n));
-  const auto n_asked = [&](index_t s) { return n - std::ranges::count(sequences.part(s, s + 1).targets, 0); };
-  n_scored_ = n_asked(0);
   for (index_t s = 0; s < sequences.size(); ++s)
-    if (n_asked(s) != n_scored_ || n_scored_ == 0)
-      throw ParamError(fmt::format(
-          "training: every sequence must ask for equally many tokens, at least one; sequence {} asks "
-          "for {} and the first for {}",
-          s, n_asked(s), n_scored_));
+    if (std::ranges::count(sequences.part(s, s + 1).targets, 0) == n)
+      throw ParamError(fmt::format("training: sequence {} asks for nothing", s));
 }
 
-index_t RecallData::n_scored(index_t n) const {
+void RecallData::check(index_t n) const {
   if (n != sequences_.n)
     throw ParamError(
         fmt::format("training: the sequences have {} tokens, and the model wants {}", sequences_.n, n));
-  return n_scored_;
 }
 
 void RecallData::fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const {

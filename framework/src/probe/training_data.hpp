@@ -21,8 +21,8 @@ struct TrainingSequence {
 class TrainingData {
  public:
   virtual ~TrainingData() = default;
-  /// Targets that count in a sequence of n tokens. @throws ParamError when there are no such sequences
-  virtual index_t n_scored(index_t n) const = 0;
+  /// @throws ParamError when there are no sequences of n tokens
+  virtual void check(index_t n) const = 0;
   /// Depends on config.seed, step and index alone.
   virtual void fill(const TrainingConfig& config, index_t step, index_t index,
                     TrainingSequence out) const = 0;
@@ -32,7 +32,7 @@ class TrainingData {
 class TextData final : public TrainingData {
  public:
   explicit TextData(std::span<const std::uint8_t> text) : text_(text) {}
-  index_t n_scored(index_t n) const override;
+  void check(index_t n) const override;
   void fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const override;
 
  private:
@@ -52,15 +52,13 @@ struct RecallSequences {
 /// Drawn with replacement.
 class RecallData final : public TrainingData {
  public:
-  /// @throws ParamError when these are no whole sequences, or do not ask equally often, or never
+  /// @throws ParamError when these are no whole sequences, or one of them asks for nothing
   explicit RecallData(const RecallSequences& sequences);
-  const RecallSequences& sequences() const { return sequences_; }
-  index_t n_scored(index_t n) const override;
+  void check(index_t n) const override;
   void fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const override;
 
  private:
   RecallSequences sequences_;
-  index_t n_scored_ = 0;
 };
 
 /// The stream of one sequence of a batch.

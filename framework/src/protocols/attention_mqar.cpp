@@ -4,7 +4,7 @@
 //
 //   The mechanism and the encoding stand in every layer, behind a short convolution on q, k and v (the paper has one
 //   convolution as the first of two layers; here all layers are alike). Width after width, each with a sweep over the
-//   learning rate; the rate is chosen on training sequences that are held back, not on the test sequences.
+//   learning rate; the rate is chosen on the validation sequences, not on the test sequences.
 //   Networks of one width have equally many parameters: what a mechanism brings along (gates, decays, tables) is taken
 //   from the hidden units of the feed-forward part.
 #include <fmt/format.h>
@@ -23,18 +23,17 @@ namespace {
 using probe::RecallSequences;
 
 struct Options {
-  std::vector<double> widths{16, 32, 64};
+  std::vector<double> widths{4, 16, 32};
   std::int64_t heads = 1;
   std::int64_t layers = 2;
   std::int64_t feed_forward_width = 64;
   std::int64_t short_convolution = 3;
-  std::vector<double> learning_rates{1e-3, 3e-3, 1e-2, 3e-2};
+  std::vector<double> learning_rates{0.01, 0.03, 0.1};
   std::int64_t steps = 1000;
-  std::int64_t batch = 64;
+  std::int64_t batch = 32;
   double weight_decay = 0.1;
   std::int64_t check_every = 50;
   double solved = 0.999;
-  std::int64_t n_validation = 500;
 
   void declare(ParamBinder& p) {
     p.reals("widths", widths, Range::closed(2, 1024), "1",
@@ -56,8 +55,6 @@ struct Options {
               "Steps between looks at the validation sequences.");
     p.real("solved", solved, Range::left_open(0, 1), "1",
            "Training ends early at this accuracy on the validation sequences.");
-    p.integer("n_validation", n_validation, Range::closed(1, 1000000), "sequences",
-              "Last training sequences, held back to choose the rate.");
   }
   void check() const {
     const auto ascending = [](std::string_view name, const std::vector<double>& values) {
@@ -184,11 +181,8 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
     if (train.inputs.empty())
       return "the dataset has no targets: it is a text, not sequences that ask for something";
     try {
-      const index_t n_train = probe::RecallData(train).sequences().size();
-      probe::RecallData(sequences_of(*input.dataset, "test"));
-      if (n_train <= options.n_validation)
-        return fmt::format("the dataset has {} training sequences, and {} are to be held back", n_train,
-                           options.n_validation);
+      for (const char* split : {"train", "validation", "test"})
+        const probe::RecallData complete(sequences_of(*input.dataset, split));
       for (const double width : options.widths) {
         probe::TrainingConfig config = configuration(input, options, static_cast<index_t>(width));
         match_parameters(config.model, *input.registry);
@@ -273,11 +267,8 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
 
  private:
   static Outcome train(const CellInput& input, const Options& options, const probe::TrainingConfig& config) {
-    const RecallSequences all = sequences_of(*input.dataset, "train");
-    const index_t n_train = all.size() - options.n_validation;
-    const RecallSequences validation = all.part(n_train, all.size());
     probe::Trainer trainer(config, *input.registry,
-                           std::make_unique<probe::RecallData>(all.part(0, n_train)));
+                           std::make_unique<probe::RecallData>(sequences_of(*input.dataset, "train")));
     Outcome outcome;
     outcome.rate = config.learning_rate;
     while (trainer.state().step < options.steps && outcome.validation < options.solved) {
@@ -289,8 +280,8 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
       }
       outcome.n_steps = trainer.state().step;
       if (outcome.n_steps % options.check_every != 0 && outcome.n_steps != options.steps) continue;
-      outcome.validation =
-          recall_accuracy(trainer.architecture(), trainer.state().parameters, validation, input.stop);
+      outcome.validation = recall_accuracy(trainer.architecture(), trainer.state().parameters,
+                                           sequences_of(*input.dataset, "validation"), input.stop);
       outcome.checked_steps.push_back(static_cast<double>(outcome.n_steps));
       outcome.checked.push_back(outcome.validation);
     }
