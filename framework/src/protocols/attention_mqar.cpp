@@ -23,7 +23,7 @@ namespace {
 using probe::RecallSequences;
 
 struct Options {
-  std::vector<double> widths{4, 16, 32};
+  std::vector<double> widths{8, 16, 32};
   std::int64_t heads = 1;
   std::int64_t layers = 2;
   std::int64_t feed_forward_width = 64;
