@@ -77,7 +77,8 @@ struct Options {
 /// The sequences of a dataset; empty inputs when it has none.
 RecallSequences sequences_of(const Dataset& dataset, std::string_view split) {
   const std::string targets = fmt::format("target/{}", split);
-  if (!dataset.has(targets) || !dataset.has_attribute("", "sequence_length")) return {};
+  if (!dataset.has(split) || !dataset.has(targets) || !dataset.has_attribute("", "sequence_length"))
+    return {};
   return {dataset.bytes(split), dataset.bytes(targets),
           static_cast<index_t>(dataset.number("", "sequence_length"))};
 }
@@ -177,18 +178,20 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
 
   std::string refuses(const CellInput& input) const override {
     const Options options = read(input.options);
-    const RecallSequences train = sequences_of(*input.dataset, "train");
-    if (train.inputs.empty())
-      return "the dataset has no targets: it is a text, not sequences that ask for something";
     try {
-      for (const char* split : {"train", "validation", "test"})
-        const probe::RecallData complete(sequences_of(*input.dataset, split));
+      for (const char* split : {"train", "validation", "test"}) {
+        const RecallSequences sequences = sequences_of(*input.dataset, split);
+        if (sequences.inputs.empty())
+          return fmt::format("the dataset has no targets for '{}': it is a text, or incomplete", split);
+        const probe::RecallData complete(sequences);
+      }
       for (const double width : options.widths) {
         probe::TrainingConfig config = configuration(input, options, static_cast<index_t>(width));
         match_parameters(config.model, *input.registry);
         const probe::Architecture architecture(config.model, *input.registry);
         probe::check_trainable(architecture);
-        architecture.plans(architecture.initial_parameters(input.seed), train.n, true, input.seed);
+        architecture.plans(architecture.initial_parameters(input.seed), config.model.train_length, true,
+                           input.seed);
       }
     } catch (const Error& error) {
       return error.what();
