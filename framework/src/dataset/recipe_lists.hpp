@@ -12,6 +12,7 @@ void add_mixture_recipes(std::vector<Recipe>& list);  // samples of known Gaussi
 void add_qk_recipes(std::vector<Recipe>& list);       // Gaussian queries and keys
 void add_problem_recipes(std::vector<Recipe>& list);  // objectives with certified optima
 void add_simplex_recipes(std::vector<Recipe>& list);  // more of them
+void add_recall_recipes(std::vector<Recipe>& list);   // sequences for associative recall
 void add_flow_recipes(std::vector<Recipe>& list);     // free energies with known flows
 void add_package_recipes(
     std::vector<Recipe>& list);  // photographs and text from packages of the distribution

@@ -62,7 +62,14 @@ const std::vector<ArrayRule> k_qkv{
     {"truth/s_identity", f64, "h_q n_q", false},
 };
 
-const std::vector<ArrayRule> k_tokens{{"train", u8, "n_train"}, {"test", u8, "n_test"}};
+const std::vector<ArrayRule> k_tokens{
+    {"train", u8, "n_train"},
+    {"test", u8, "n_test"},
+    {"validation", u8, "n_validation", false},
+    {"target/train", u8, "n_train", false},
+    {"target/validation", u8, "n_validation", false},
+    {"target/test", u8, "n_test", false},
+};
 
 struct ObjectiveRule {
   std::string name;
