@@ -78,7 +78,7 @@ class DensityFit final : public ProtocolWithOptions<Options> {
   CellResult run(const CellInput& input) const override {
     const Options options = read(input.options);
     const DensityData data = make_density_data(input, options.column, options.n_train);
-    const TimedFit fit = fit_density(input, data);
+    const TimedFit fit = fit_density(input, data.samples());
     const FittedDensity& density = *fit.density;
     if (const Outcome outcome = density.outcome(); outcome.termination == Termination::failed)
       throw MethodError("the fit failed: " + outcome.sentence);
@@ -109,11 +109,11 @@ class DensityFit final : public ProtocolWithOptions<Options> {
   std::vector<TimedTask> timed_tasks(const CellInput& input) const override {
     const Options options = read(input.options);
     auto data = std::make_shared<DensityData>(make_density_data(input, options.column, options.n_train));
-    auto fit = std::make_shared<TimedFit>(fit_density(input, *data));
+    auto fit = std::make_shared<TimedFit>(fit_density(input, data->samples()));
     auto points = std::make_shared<std::vector<double>>(k_evaluated);
     for (std::size_t i = 0; i < k_evaluated; ++i) (*points)[i] = data->held_out[i % data->held_out.size()];
     auto out = std::make_shared<std::vector<double>>(k_evaluated);
-    return {{"fit_s", [input, data] { fit_density(input, *data); }},
+    return {{"fit_s", [input, data] { fit_density(input, data->samples()); }},
             {"evaluate_s", [fit, points, out] {
                fit->density->log_pdf(
                    TensorView<const double, 2>(points->data(), {static_cast<index_t>(k_evaluated), 1}), *out);
