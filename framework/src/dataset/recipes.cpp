@@ -19,6 +19,7 @@ const std::vector<Recipe>& recipes() {
     add_problem_recipes(list);
     add_simplex_recipes(list);
     add_flow_recipes(list);
+    add_table_recipes(list);
     add_package_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;
