@@ -4,6 +4,7 @@
 #include "network.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -269,15 +270,15 @@ class Training {
   bool converged_ = false;
 };
 
-/// Hidden layers as He et al. (2015) draw them for rectified units; the output begins as the head's own start for all y.
-std::vector<double> start_of(const Layout& layout, std::span<const double> head_start, Rng rng) {
+/// Hidden layers as He et al. (2015) draw them for rectified units; the output begins as one theta for all contexts.
+std::vector<double> start_of(const Layout& layout, std::span<const double> theta, Rng rng) {
   std::vector<double> w(static_cast<std::size_t>(layout.n_parameters()), 0.0);
   for (std::size_t l = 0; l < layout.n_hidden(); ++l) {
     const Matrix weight = layout.weight(w.data(), l);
     const double sd = std::sqrt(2 / static_cast<double>(weight.shape(0)));
     for (index_t i = 0; i < weight.size(); ++i) weight.data()[i] = sd * rng.normal();
   }
-  std::copy(head_start.begin(), head_start.end(), layout.output_bias(w.data()));
+  std::copy(theta.begin(), theta.end(), layout.output_bias(w.data()));
   return w;
 }
 
@@ -327,9 +328,19 @@ NetworkCommittee NetworkCommittee::fit(const DensityHead& head, TensorView<const
       rows.y.push_back(y[static_cast<std::size_t>(order[i])]);
       rows.weight.push_back(weight[static_cast<std::size_t>(order[i])] / mean_weight);
     }
+    // First one theta for all contexts, so that a network begins as the density without them.
     const Seed own = seed.derive("network").derive(member);
-    Training training(head, layout, settings, start_of(layout, head_start, Rng(own.derive("start"))), stop);
-    epochs[member] = training.run(std::move(fitted), held_out, Rng(own.derive("order")));
+    const std::array<index_t, 2> no_context{0, head.n_outputs()};
+    const Layout constant(no_context);
+    const auto without_context = [](Rows rows) {
+      rows.context.clear(), rows.n_context = 0;
+      return rows;
+    };
+    Training first(head, constant, settings, start_of(constant, head_start, Rng(own)), stop);
+    epochs[member] = first.run(without_context(fitted), without_context(held_out), Rng(own.derive("first")));
+    const std::vector<double> theta = std::move(first).parameters();
+    Training training(head, layout, settings, start_of(layout, theta, Rng(own.derive("start"))), stop);
+    epochs[member] += training.run(std::move(fitted), held_out, Rng(own.derive("order")));
     converged[member] = training.converged();
     committee.parameters_[member] = std::move(training).parameters();
   });
