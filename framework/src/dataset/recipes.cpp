@@ -14,6 +14,7 @@ const std::vector<Recipe>& recipes() {
     std::vector<Recipe> list;
     add_value_recipes(list);
     add_mixture_recipes(list);
+    add_berlinet_devroye_recipes(list);
     add_conditional_recipes(list);
     add_qk_recipes(list);
     add_problem_recipes(list);
