@@ -118,4 +118,5 @@ BENCHMARK_CAPTURE(fit, fourier_64_n1e6, "fourier{n_frequencies=64}", 1'000'000)
 BENCHMARK_CAPTURE(fit, kde_isj_n1e5, "kde", 100'000)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(fit, gmm_bic_n1e5, "gmm", 100'000)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(fit, logspline_n1e5, "logspline", 100'000)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(fit, spline_flow_n1e5, "spline_flow", 100'000)->Unit(benchmark::kMillisecond);
 BENCHMARK_MAIN();

@@ -35,7 +35,7 @@ int run_study(Session& session, const Study& study, const RunFolder& folder, con
 /// several.
 std::filesystem::path default_run_folder(const Study& study, const Shard& shard);
 
-/// Table per protocol: methods x datasets, mean of the first headline metric, and how many cells ended well.
+/// Table per protocol: methods x datasets, mean of the first headline metric that is reported, and how many cells ended well.
 std::string summary_tables(const RunResults& results, std::span<const Protocol* const> protocols, int width);
 
 }  // namespace borel::app

@@ -29,10 +29,24 @@ struct Group {
 /// Rows and columns of one table: (label -> dataset -> group).
 using Rows = std::map<std::string, std::map<std::string, Group>>;
 
-const MetricInfo* headline(const std::vector<MetricInfo>& metrics) {
-  for (const MetricInfo& metric : metrics)
-    if (metric.headline) return &metric;
-  return metrics.empty() ? nullptr : &metrics.front();
+using Cells = std::vector<const CellRecord*>;
+
+bool reports(const Cells& cells, const MetricInfo& metric) {
+  for (const CellRecord* cell : cells)
+    for (const Metric& value : cell->result.metrics)
+      if (value.name == metric.name) return true;
+  return false;
+}
+
+/// The first headline metric that the cells report; when they report none, the first one.
+const MetricInfo* headline(const std::vector<MetricInfo>& metrics, const Cells& cells) {
+  const MetricInfo* first = nullptr;
+  for (const MetricInfo& metric : metrics) {
+    if (!metric.headline) continue;
+    if (reports(cells, metric)) return &metric;
+    if (!first) first = &metric;
+  }
+  return first || metrics.empty() ? first : &metrics.front();
 }
 
 std::string better_text(Direction direction) {
@@ -107,25 +121,27 @@ std::string summary_tables(const RunResults& results, std::span<const Protocol* 
   std::string out;
   for (const Protocol* protocol : protocols) {
     const std::vector<MetricInfo> metrics = protocol->metrics();
-    const MetricInfo* metric = headline(metrics);
-    std::map<std::string, Rows> by_options;
-    std::map<std::string, std::set<std::string>> datasets;
-    std::int64_t repetitions = 0;
-    for (const CellRecord& cell : results.cells) {
-      if (cell.protocol != protocol->id()) continue;
-      repetitions = std::max(repetitions, cell.repetition + 1);
-      datasets[cell.options].insert(cell.dataset);
-      Group& group = by_options[cell.options][cell.label][cell.dataset];
-      ++group.n_cells;
-      group.n_good += cell.result.outcome == CellOutcome::ok;
-      group.n_skipped += cell.result.outcome == CellOutcome::skipped;
-      for (const Metric& value : cell.result.metrics)
-        if (metric && value.name == metric->name) {
-          group.sum += value.value;
-          ++group.n_values;
-        }
-    }
-    for (const auto& [options, rows] : by_options) {
+    std::map<std::string, Cells> by_options;
+    for (const CellRecord& cell : results.cells)
+      if (cell.protocol == protocol->id()) by_options[cell.options].push_back(&cell);
+    for (const auto& [options, cells] : by_options) {
+      const MetricInfo* metric = headline(metrics, cells);
+      Rows rows;
+      std::set<std::string> datasets;
+      std::int64_t repetitions = 0;
+      for (const CellRecord* cell : cells) {
+        repetitions = std::max(repetitions, cell->repetition + 1);
+        datasets.insert(cell->dataset);
+        Group& group = rows[cell->label][cell->dataset];
+        ++group.n_cells;
+        group.n_good += cell->result.outcome == CellOutcome::ok;
+        group.n_skipped += cell->result.outcome == CellOutcome::skipped;
+        for (const Metric& value : cell->result.metrics)
+          if (metric && value.name == metric->name) {
+            group.sum += value.value;
+            ++group.n_values;
+          }
+      }
       out += fmt::format("\n{}", protocol->id());
       if (by_options.size() > 1) out += " " + options;
       if (metric)
@@ -133,7 +149,7 @@ std::string summary_tables(const RunResults& results, std::span<const Protocol* 
                            metric->unit.empty() ? "" : " [" + metric->unit + "]",
                            better_text(metric->direction), repetitions);
       out += '\n';
-      out += table(rows, datasets[options], metric ? metric->direction : Direction::none,
+      out += table(rows, datasets, metric ? metric->direction : Direction::none,
                    width > 0 ? static_cast<std::size_t>(width) : k_default_width);
     }
   }

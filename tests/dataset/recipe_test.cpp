@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <boost/math/distributions/beta.hpp>
 #include <cmath>
 #include <numeric>
 
+#include "dataset/berlinet_devroye.hpp"
 #include "dataset/dataset.hpp"
 
 namespace borel {
@@ -113,6 +115,99 @@ TEST(Problems, MarkowitzIsOnRealReturnsAndCertified) {
   const auto support = std::count_if(p.begin(), p.end(), [](double x) { return x > 0; });
   EXPECT_GE(support, 2);
   EXPECT_LE(support, 3);
+}
+
+// Kolmogorov-Smirnov of the draws against the integral of the stored formula, in the probability scale of the draws.
+TEST(BerlinetDevroye, DrawsFollowTheLogDensity) {
+  for (const BerlinetDevroyeDensity& density : berlinet_devroye_densities()) {
+    Rng rng(Seed{static_cast<std::uint64_t>(density.number)});
+    std::vector<double> x(4000);
+    for (double& value : x) value = density.draw(rng);
+    std::sort(x.begin(), x.end());
+    // Mass between neighbouring draws by the substitution x = s e^v away from 0, which tames peaks and tails alike.
+    const auto mass = [&](double low, double high) {
+      double sum = 0;
+      const double ratio = std::log(high / low);
+      constexpr int k_steps = 64;
+      for (int i = 0; i < k_steps; ++i) {
+        const double at = low * std::exp(ratio * (i + 0.5) / k_steps);
+        sum += std::exp(density.log_pdf(at)) * std::abs(at) * ratio / k_steps * (low > 0 ? 1 : -1);
+      }
+      return sum;
+    };
+    double total = 0, expected = 0, furthest = 0;
+    for (std::size_t i = 40; i + 40 < x.size(); i += 40) {
+      if (x[i] == x[i + 40] || (x[i] < 0) != (x[i + 40] < 0)) continue;
+      total += mass(x[i], x[i + 40]);
+      expected += 0.01;
+      furthest = std::max(furthest, std::abs(total - expected));
+    }
+    EXPECT_GE(expected, 0.9) << density.name;
+    EXPECT_LE(furthest, 0.035) << density.name;  // Kolmogorov-Smirnov at level 1e-4: 2.2 / sqrt(4000)
+    for (const double value : x)
+      EXPECT_TRUE(std::isfinite(density.log_pdf(value))) << density.name << " " << value;
+  }
+}
+
+// The draws of z against the stored conditional, by bins: sum over contexts of (counted - expected) is a sum of
+// independent terms of known variance; and the mean log probability of the drawn bin is minus the mean entropy.
+TEST(FourierHeadTargets, DrawsFollowTheStoredConditional) {
+  for (const char* id : {"fourier_head_gaussian", "fourier_head_gmm2"}) {
+    const auto dataset = made(id);
+    const auto test = dataset->doubles("test/x"), pmf = dataset->doubles("truth/conditional_pmf"),
+               centre = dataset->doubles("truth/bin_centre");
+    const std::size_t n_bins = centre.size();
+    ASSERT_EQ(n_bins, 50U);
+    std::vector<double> difference(n_bins, 0.0), variance(n_bins, 0.0);
+    double log_p = 0, entropy = 0, log_p_variance = 0;
+    for (std::size_t i = 0; 3 * i < test.size(); ++i) {
+      const auto p = pmf.subspan(i * n_bins, n_bins);
+      const auto bin =
+          static_cast<std::size_t>(std::clamp(std::floor((test[3 * i + 2] + 1) / 0.04), 0.0, 49.0));
+      double own = 0, square = 0;
+      for (std::size_t k = 0; k < n_bins; ++k) {
+        difference[k] += (k == bin ? 1 : 0) - p[k];
+        variance[k] += p[k] * (1 - p[k]);
+        if (p[k] > 0) own -= p[k] * std::log(p[k]), square += p[k] * std::log(p[k]) * std::log(p[k]);
+      }
+      if (p[bin] > 0) log_p += std::log(p[bin]);
+      entropy += own, log_p_variance += square - own * own;
+    }
+    for (std::size_t k = 5; k < 45;
+         ++k)  // beyond, the paper's truth leaves out what falls outside of [-1, 1]
+      EXPECT_LE(std::abs(difference[k]), 5 * std::sqrt(variance[k]) + 0.01 * variance[k])
+          << id << " bin " << k;
+    EXPECT_LE(std::abs(log_p + entropy), 5 * std::sqrt(log_p_variance) + 0.03 * entropy) << id;
+  }
+}
+
+TEST(FourierHeadTargets, BetaDrawsHaveTheMeanAndVarianceOfTheirContext) {
+  const auto dataset = made("fourier_head_beta");
+  const auto x = dataset->doubles("x");
+  double mean = 0, spread = 0, sign = 0, n = 0;
+  for (std::size_t i = 0; i < x.size(); i += 3) {
+    const double a = 100 * std::abs(x[i]), b = 100 * std::abs(x[i + 1]);
+    if (a + b < 1) continue;
+    const double expected = a / (a + b), variance = a * b / ((a + b) * (a + b) * (a + b + 1));
+    const double z = (std::abs(x[i + 2]) - expected) / std::sqrt(variance);
+    mean += z, spread += z * z, sign += x[i + 2] > 0 ? 1 : -1, n += 1;
+  }
+  EXPECT_LE(std::abs(mean / n), 5 / std::sqrt(n));
+  EXPECT_LE(std::abs(spread / n - 1), 0.06);  // heavy fourth moments where a or b is small
+  EXPECT_LE(std::abs(sign / n), 5 / std::sqrt(n));
+
+  const auto test = dataset->doubles("test/x"), pmf = dataset->doubles("truth/conditional_pmf");
+  for (std::size_t i = 0; i < 200; ++i) {
+    const boost::math::beta_distribution<double> beta(100 * std::abs(test[3 * i]),
+                                                      100 * std::abs(test[3 * i + 1]));
+    double sum = 0;
+    for (int k = 0; k < 25; ++k) sum += 2 * boost::math::pdf(beta, (k + 0.5) / 25);
+    for (int k = 0; k < 25; ++k)  // bin 25 + k is that of z = (k + 1/2) / 25, bin 24 - k that of -z
+      for (const int bin : {25 + k, 24 - k})
+        EXPECT_LE(std::abs(pmf[50 * i + static_cast<std::size_t>(bin)] -
+                           boost::math::pdf(beta, (k + 0.5) / 25) / sum),
+                  1e-9);
+  }
 }
 
 // S of the stored keys against the closed forms, averaged over the directions that share (beta, gamma).

@@ -289,7 +289,22 @@ TEST_F(Refusal, WriterRefusesTheSameThings) {
                  w.array<double>("truth/weight", {0.5, 0.6}, {2});
                }),
                DatasetError);
+  const auto conditional = [](std::vector<double> pmf, std::vector<double> centre) {
+    return [=](DatasetWriter& w) {
+      w.array<double>("x", {1, 2, 3, 4}, {2, 2});
+      w.array<double>("test/x", {1, 2}, {1, 2});
+      w.array<double>("truth/conditional_pmf", pmf, {1, static_cast<std::int64_t>(pmf.size())});
+      if (!centre.empty())
+        w.array<double>("truth/bin_centre", centre, {static_cast<std::int64_t>(centre.size())});
+    };
+  };
+  EXPECT_THROW(samples_with(conditional({0.5, 0.6}, {0, 1})), DatasetError);
+  EXPECT_THROW(samples_with(conditional({1.5, -0.5}, {0, 1})), DatasetError);
+  EXPECT_THROW(samples_with(conditional({0.5, 0.5, 0}, {0, 1, 3})), DatasetError);
+  EXPECT_THROW(samples_with(conditional({1}, {0})), DatasetError);
+  EXPECT_THROW(samples_with(conditional({0.5, 0.5}, {})), DatasetError);
   EXPECT_FALSE(std::filesystem::exists(file_));
+  EXPECT_NO_THROW(samples_with(conditional({0.5, 0.5}, {0, 1})));
 }
 
 TEST_F(Refusal, ShapesMustAgreeAcrossArrays) {

@@ -263,6 +263,33 @@ TEST(Autoregressive, OfOneNormalIsTheMultivariateNormalOfLargestLikelihood) {
   EXPECT_EQ(again, log_p);
 }
 
+TEST(SplineFlow, GradientOfTheLogDensityIsItsDerivativeAndTailsAreTheBases) {
+  Rng rng(Seed{41});
+  std::vector<double> x(3000);
+  for (double& value : x) value = rng.uniform() < 0.3 ? -20 + rng.normal() : 10 * rng.uniform();
+  for (const char* spec : {"spline_flow{n_bins=8}", "spline_flow{n_bins=8, base=logistic}"}) {
+    const auto density = plugins().make<DensityEstimator>(spec)->fit(contract::as_samples(x), {});
+    for (const double at : {-60.0, -20.3, -5.0, 0.013, 3.0, 9.7, 30.0}) {
+      double gradient = 0;
+      ASSERT_TRUE(density->log_pdf_gradient({&at, {1, 1}}, {&gradient, {1, 1}}));
+      constexpr double k_step = 1e-5;
+      const double around[] = {at - k_step, at + k_step};
+      const std::vector<double> log_p = contract::log_pdf_of(*density, around);
+      const double difference = (log_p[1] - log_p[0]) / (2 * k_step);
+      EXPECT_NEAR(gradient, difference, 1e-5 * (1 + std::abs(difference))) << spec << " at " << at;
+    }
+    // Second differences far out: constant and negative for the normal, none for the logistic.
+    const double far[] = {50, 60, 70, 80};
+    const std::vector<double> log_p = contract::log_pdf_of(*density, far);
+    const double bend = log_p[0] - 2 * log_p[1] + log_p[2], next = log_p[1] - 2 * log_p[2] + log_p[3];
+    EXPECT_NEAR(bend, next, 1e-9 * (1 + std::abs(log_p[3]))) << spec;
+    if (std::string_view(spec).find("logistic") != std::string_view::npos)
+      EXPECT_NEAR(bend, 0, 1e-6);
+    else
+      EXPECT_LT(bend, -0.1);
+  }
+}
+
 /// Half a standard normal, half a narrow one.
 std::vector<double> two_widths(std::size_t n) {
   Rng rng(Seed{33});

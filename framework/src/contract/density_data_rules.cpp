@@ -13,6 +13,7 @@
 #include "borel/density.hpp"
 #include "contract/contract.hpp"
 #include "contract/density_subject.hpp"
+#include "dataset/berlinet_devroye.hpp"
 
 namespace borel::contract {
 namespace {
@@ -235,6 +236,35 @@ Verdict extreme_scales(const Subject& subject) {
   });
 }
 
+Verdict heavy_tails_and_peaks(const Subject& subject) {
+  static constexpr double k_inversion = 1e-6;
+  return for_every_variant(subject, [](const DensityEstimator& method, Seed seed) -> std::string {
+    for (const BerlinetDevroyeDensity& truth : berlinet_devroye_densities()) {
+      Rng rng(seed.derive(truth.name));
+      std::vector<double> x(200);
+      for (double& value : x) value = truth.draw(rng);
+      std::string reason;
+      const auto density = fit_or_decline(method, as_samples(x), seed, &reason);
+      if (!density) {
+        if (!truth.hard && method.traits().affine_equivariant)
+          return fmt::format("declines 200 samples of the {} density: {}", truth.name, reason);
+        if (reason.size() < 20)
+          return fmt::format("declines the {} density without a reason: '{}'", truth.name, reason);
+        continue;
+      }
+      if (!method.traits().affine_equivariant) continue;  // a fixed scale cannot fit every density
+      const std::string wrong = sanity(*density, x, true);
+      if (!wrong.empty()) return fmt::format("{} density: {}", truth.name, wrong);
+      const double p[] = {0.05, 0.35, 0.95};
+      const std::vector<double> back = cdf_of(*density, quantile_of(*density, p));
+      for (std::size_t i = 0; i < back.size(); ++i)
+        if (!(std::abs(back[i] - p[i]) <= k_inversion))
+          return fmt::format("{} density: cdf(quantile({})) = {}", truth.name, p[i], back[i]);
+    }
+    return "";
+  });
+}
+
 Verdict same_bits_for_any_thread_count(const Subject& subject) {
   return for_every_variant(subject, [](const DensityEstimator& method, Seed seed) -> std::string {
     const std::vector<double> x = two_humps(9000, seed.derive("data"));
@@ -354,6 +384,10 @@ constexpr Rule k_rules[] = {
     {"RefusesBadRows", "not finite samples and bad weights are refused, and the row is named", bad_rows},
     {"HandlesExtremeScales", "scales from 1e-150 to 1e150 are fitted; beyond, a density or a reason",
      extreme_scales},
+    {"HandlesHeavyTailsAndPeaks",
+     "the Berlinet-Devroye densities are fitted; of tails or peaks without bound and of far modes, a density "
+     "or a reason",
+     heavy_tails_and_peaks},
     {"SameBitsForAnyThreadCount", "1 and 2 threads give the same bits", same_bits_for_any_thread_count},
     {"SameSeedSameFit", "the fit depends on samples and seed alone", same_seed_same_fit},
     {"FitsHistogramsLikeSamples", "a fine histogram gives the same density up to binning", histogram_fit},

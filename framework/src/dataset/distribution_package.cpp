@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "borel/error.hpp"
+#include "dataset/digest.hpp"
 #include "dataset/run_program.hpp"
 
 namespace borel {
@@ -53,6 +54,15 @@ std::filesystem::path DistributionPackage::file(const std::filesystem::path& abs
     throw DatasetError(fmt::format("package '{}' has no file {}: this recipe was written for Debian 12",
                                    name_, absolute.string()));
   return path;
+}
+
+void require_sha256(std::string_view bytes, std::string_view expected, std::string_view what) {
+  const std::string found = sha256_hex(bytes);
+  if (found != expected)
+    throw DatasetError(
+        fmt::format("{} is not the one this recipe was written for: SHA-256 {} instead of {}; the package "
+                    "has changed, a new version of the recipe is needed",
+                    what, found, expected));
 }
 
 std::string read_file(const std::filesystem::path& file) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "dataset/temporary_folder.hpp"
 
@@ -25,6 +26,9 @@ class DistributionPackage {
   std::filesystem::path root_ = "/";
   std::optional<TemporaryFolder> temporary_;
 };
+
+/// A package can change; the dataset that is made of it must not. @throws DatasetError for another SHA-256
+void require_sha256(std::string_view bytes, std::string_view expected, std::string_view what);
 
 /// Whole content of a file. @throws DatasetError
 std::string read_file(const std::filesystem::path& file);

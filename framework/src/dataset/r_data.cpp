@@ -1,14 +1,13 @@
 #include "dataset/r_data.hpp"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 
 #include "borel/error.hpp"
 #include "dataset/distribution_package.hpp"
+#include "dataset/inflate.hpp"
 
 namespace borel {
 namespace {
@@ -28,7 +27,6 @@ enum RType : int {
 constexpr int k_has_attributes = 1 << 9;
 constexpr int k_has_tag = 1 << 10;
 constexpr int k_depth_cap = 100;
-constexpr std::size_t k_inflated_cap = 256U << 20;
 
 struct RValue {
   int type = k_nil;
@@ -37,27 +35,6 @@ struct RValue {
   std::vector<RValue> items;       // string, list, pairlist
   std::vector<std::string> names;  // list: attribute "names"; pairlist: tags
 };
-
-std::string inflated(std::string_view packed, const std::string& who) {
-  z_stream stream{};
-  constexpr int zlib_or_gzip = 15 + 32;
-  if (inflateInit2(&stream, zlib_or_gzip) != Z_OK)
-    throw DatasetError(fmt::format("{}: zlib does not start", who));
-  std::string out;
-  std::array<char, 1 << 16> buffer{};
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
-  stream.avail_in = static_cast<uInt>(packed.size());
-  int status = Z_OK;
-  while (status == Z_OK && out.size() < k_inflated_cap) {
-    stream.next_out = reinterpret_cast<Bytef*>(buffer.data());
-    stream.avail_out = static_cast<uInt>(buffer.size());
-    status = inflate(&stream, Z_NO_FLUSH);
-    out.append(buffer.data(), buffer.size() - stream.avail_out);
-  }
-  inflateEnd(&stream);
-  if (status != Z_STREAM_END) throw DatasetError(fmt::format("{}: damaged compressed data", who));
-  return out;
-}
 
 class Unserializer {
  public:

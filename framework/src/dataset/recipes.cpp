@@ -14,10 +14,13 @@ const std::vector<Recipe>& recipes() {
     std::vector<Recipe> list;
     add_value_recipes(list);
     add_mixture_recipes(list);
+    add_berlinet_devroye_recipes(list);
+    add_conditional_recipes(list);
     add_qk_recipes(list);
     add_problem_recipes(list);
     add_simplex_recipes(list);
     add_flow_recipes(list);
+    add_table_recipes(list);
     add_package_recipes(list);
     add_recall_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });

@@ -2,7 +2,6 @@
 #include <bzlib.h>
 #include <fmt/format.h>
 
-#include "dataset/digest.hpp"
 #include "dataset/distribution_package.hpp"
 #include "dataset/png.hpp"
 #include "dataset/r_data.hpp"
@@ -10,16 +9,6 @@
 
 namespace borel {
 namespace {
-
-// A package can change; what Borel calls photos or text_austen must not.
-void require_sha256(std::string_view bytes, std::string_view expected, std::string_view what) {
-  const std::string found = sha256_hex(bytes);
-  if (found != expected)
-    throw DatasetError(
-        fmt::format("{} is not the one this recipe was written for: SHA-256 {} instead of {}; the package "
-                    "has changed, a new version of the recipe is needed",
-                    what, found, expected));
-}
 
 struct Photo {
   const char *name, *sha256, *licence;

@@ -49,6 +49,9 @@ const std::vector<ArrayRule> k_samples{
     {"truth/mode", f64, "n_modes", false},
     {"truth/grid", f64, "n_grid", false},
     {"truth/log_pdf", f64, "n_grid", false},
+    {"truth/test_log_pdf", f64, "n_held_out", false},
+    {"truth/conditional_pmf", f64, "n_held_out n_bins", false},
+    {"truth/bin_centre", f64, "n_bins", false},
 };
 
 const std::vector<ArrayRule> k_qkv{

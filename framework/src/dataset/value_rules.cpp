@@ -8,6 +8,7 @@ namespace borel {
 namespace {
 
 constexpr double k_weight_sum_bound = 1e-9;
+constexpr double k_row_sum_bound = 1e-7;  // many bins, each rounded
 
 template <class T>
 void check_finite_values(std::span<const T> values, std::string_view who, std::string_view array) {
@@ -43,6 +44,33 @@ void check_sums_to_one(const ValueSource& source, std::string_view name, const s
     throw DatasetError(fmt::format("{}: array /{} sums to {}, must sum to 1", who, name, sum));
 }
 
+/// Rows of probabilities over the bins of /truth/bin_centre, which ascend in equal steps.
+void check_conditional(const ValueSource& source, const std::string& who) {
+  const bool has_pmf = source.objects.find("truth/conditional_pmf") != source.objects.end(),
+             has_centre = source.objects.find("truth/bin_centre") != source.objects.end();
+  if (!has_pmf && !has_centre) return;
+  if (!has_pmf || !has_centre)
+    throw DatasetError(
+        fmt::format("{}: /truth/conditional_pmf and /truth/bin_centre must stand together", who));
+  const std::span<const double> centre = source.doubles("truth/bin_centre"),
+                                pmf = source.doubles("truth/conditional_pmf");
+  const std::size_t n = centre.size();
+  const double step = n > 1 ? (centre.back() - centre.front()) / static_cast<double>(n - 1) : 0.0;
+  bool equal = n > 1 && step > 0;
+  for (std::size_t k = 1; k < n; ++k) equal &= std::abs(centre[k] - centre[k - 1] - step) <= 1e-6 * step;
+  if (!equal)
+    throw DatasetError(fmt::format(
+        "{}: array /truth/bin_centre must hold two or more centres that ascend in equal steps", who));
+  for (std::size_t row = 0; row * n < pmf.size(); ++row) {
+    double sum = 0;
+    bool good = true;
+    for (const double value : pmf.subspan(row * n, n)) good &= value >= 0, sum += value;
+    if (!good || !(std::abs(sum - 1) <= k_row_sum_bound))
+      throw DatasetError(fmt::format(
+          "{}: row {} of /truth/conditional_pmf must be >= 0 and sum to 1, it sums to {}", who, row, sum));
+  }
+}
+
 }  // namespace
 
 void check_finite(std::span<const double> values, std::string_view who, std::string_view array) {
@@ -60,6 +88,7 @@ void check_values(DatasetKind kind, const ValueSource& source, const std::string
     check_sums_to_one(source, "truth/weight", who);
     check_positive(source, "truth/sd", who);
     check_positive(source, "weights", who);
+    check_conditional(source, who);
   } else if (kind == DatasetKind::problem) {
     check_sums_to_one(source, "truth/p", who);
   }

@@ -54,31 +54,56 @@ double standard_deviation(const std::vector<double>& x) {
   return std::sqrt(square);
 }
 
-}  // namespace
-
-DensityData make_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train) {
+/// The columns [begin, end).
+DensityTable make_table(const CellInput& input, index_t begin, index_t end, std::int64_t n_train) {
   const Dataset& dataset = *input.dataset;
   const std::span<const double> x = dataset.doubles("x");
   const index_t n_columns = dataset.shape("x")[1];
   const Rows rows = choose_rows(input);
   const std::size_t n =
       n_train > 0 ? static_cast<std::size_t>(n_train) : automatic_n_train(dataset, rows.pool.size());
-  DensityData data;
+  DensityTable table;
+  table.n_columns = end - begin;
+  const auto append = [&](std::span<const double> from, index_t row, std::vector<double>& to) {
+    const auto first = from.begin() + row * n_columns;
+    to.insert(to.end(), first + begin, first + end);
+  };
   const bool weighted = dataset.has("weights");
   for (std::size_t i = 0; i < std::min(n, rows.pool.size()); ++i) {
-    data.train.push_back(x[static_cast<std::size_t>(rows.pool[i] * n_columns + column)]);
+    append(x, rows.pool[i], table.train);
     if (weighted)
-      data.train_weights.push_back(dataset.doubles("weights")[static_cast<std::size_t>(rows.pool[i])]);
+      table.train_weights.push_back(dataset.doubles("weights")[static_cast<std::size_t>(rows.pool[i])]);
   }
   if (rows.separate_test) {
     const std::span<const double> test = dataset.doubles("test/x");
-    for (std::size_t i = static_cast<std::size_t>(column); i < test.size();
-         i += static_cast<std::size_t>(n_columns))
-      data.held_out.push_back(test[i]);
+    for (index_t row = 0; row < dataset.shape("test/x")[0]; ++row) append(test, row, table.held_out);
   } else {
-    for (const index_t row : rows.held_out)
-      data.held_out.push_back(x[static_cast<std::size_t>(row * n_columns + column)]);
+    for (const index_t row : rows.held_out) append(x, row, table.held_out);
   }
+  return table;
+}
+
+}  // namespace
+
+DensityTable make_density_table(const CellInput& input, std::int64_t n_train) {
+  return make_table(input, 0, input.dataset->shape("x")[1], n_train);
+}
+
+std::string refuses_density_table(const CellInput& input, std::int64_t n_train) {
+  const std::int64_t n_columns = input.dataset->shape("x")[1];
+  const auto method = input.registry->make<DensityEstimator>(input.methods.front());
+  if (n_columns > method->traits().max_dims)
+    return fmt::format("the dataset has {} columns and the method takes {}; wrap it in autoregressive",
+                       n_columns, method->traits().max_dims);
+  return refuses_density_data(input, 0, n_train);
+}
+
+DensityData make_density_data(const CellInput& input, std::int64_t column, std::int64_t n_train) {
+  const Dataset& dataset = *input.dataset;
+  const index_t n_columns = dataset.shape("x")[1];
+  DensityTable table = make_table(input, column, column + 1, n_train);
+  DensityData data{std::move(table.train), std::move(table.train_weights), std::move(table.held_out), nullptr,
+                   1};
   if (n_columns == 1) data.truth = GaussianMixture::from(dataset);
   data.sd = data.truth ? std::sqrt(data.truth->variance()) : standard_deviation(data.held_out);
   return data;
@@ -104,21 +129,25 @@ std::string refuses_weights(const Dataset& dataset, const DensityEstimator& meth
   return "";
 }
 
-std::vector<double> held_out_log_pdf(const FittedDensity& density, std::span<const double> rows) {
-  std::vector<double> log_p(rows.size());
-  density.log_pdf(TensorView<const double, 2>(rows.data(), {static_cast<index_t>(rows.size()), 1}), log_p);
+std::vector<double> held_out_log_pdf(const FittedDensity& density, TensorView<const double, 2> rows) {
+  std::vector<double> log_p(static_cast<std::size_t>(rows.shape(0)));
+  density.log_pdf(rows, log_p);
   for (const double value : log_p)
     if (std::isnan(value)) throw MethodError("log_pdf is NaN at a held-out row");
   return log_p;
 }
 
-TimedFit fit_density(const CellInput& input, const DensityData& data) {
+std::vector<double> held_out_log_pdf(const FittedDensity& density, std::span<const double> rows) {
+  return held_out_log_pdf(density, {rows.data(), {static_cast<index_t>(rows.size()), 1}});
+}
+
+TimedFit fit_density(const CellInput& input, const Samples& samples) {
   TimedFit fit;
   fit.method = input.registry->make<DensityEstimator>(input.methods.front());
   FitContext context;
   context.seed = input.seed.derive("fit");
   context.budget.stop = input.stop;
-  fit.density = fit.method->fit(data.samples(), context);
+  fit.density = fit.method->fit(samples, context);
   return fit;
 }
 

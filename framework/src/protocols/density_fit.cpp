@@ -51,6 +51,8 @@ class DensityFit final : public ProtocolWithOptions<Options> {
         {"held_out_outside", "", Direction::lower_is_better, "share of held-out rows where the density is 0",
          false},
         {"kl", "nats", Direction::lower_is_better, "KL(truth || fit)", true},
+        {"kl_of_held_out", "nats", Direction::lower_is_better,
+         "mean of log truth - log fit at the held-out rows, where only that is known of the truth", true},
         {"l1", "", Direction::lower_is_better, "integral of |truth - fit|", false},
         {"w1", "sd", Direction::lower_is_better, "Wasserstein-1 distance to the truth, in its sd", false},
         {"modes_matched", "", Direction::higher_is_better,
@@ -78,13 +80,14 @@ class DensityFit final : public ProtocolWithOptions<Options> {
   CellResult run(const CellInput& input) const override {
     const Options options = read(input.options);
     const DensityData data = make_density_data(input, options.column, options.n_train);
-    const TimedFit fit = fit_density(input, data);
+    const TimedFit fit = fit_density(input, data.samples());
     const FittedDensity& density = *fit.density;
     if (const Outcome outcome = density.outcome(); outcome.termination == Termination::failed)
       throw MethodError("the fit failed: " + outcome.sentence);
 
     CellResult result;
     add_held_out(data, density, result);
+    if (input.dataset->has("truth/test_log_pdf")) add_kl_of_held_out(*input.dataset, result);
     const std::vector<double> modes = density.modes();
     if (data.truth) {
       const DensityDistance distance = distance_to_truth(density, *data.truth);
@@ -109,11 +112,11 @@ class DensityFit final : public ProtocolWithOptions<Options> {
   std::vector<TimedTask> timed_tasks(const CellInput& input) const override {
     const Options options = read(input.options);
     auto data = std::make_shared<DensityData>(make_density_data(input, options.column, options.n_train));
-    auto fit = std::make_shared<TimedFit>(fit_density(input, *data));
+    auto fit = std::make_shared<TimedFit>(fit_density(input, data->samples()));
     auto points = std::make_shared<std::vector<double>>(k_evaluated);
     for (std::size_t i = 0; i < k_evaluated; ++i) (*points)[i] = data->held_out[i % data->held_out.size()];
     auto out = std::make_shared<std::vector<double>>(k_evaluated);
-    return {{"fit_s", [input, data] { fit_density(input, *data); }},
+    return {{"fit_s", [input, data] { fit_density(input, data->samples()); }},
             {"evaluate_s", [fit, points, out] {
                fit->density->log_pdf(
                    TensorView<const double, 2>(points->data(), {static_cast<index_t>(k_evaluated), 1}), *out);
@@ -133,6 +136,19 @@ class DensityFit final : public ProtocolWithOptions<Options> {
         {"held_out_bits", "bits", -mean / std::numbers::ln2, Direction::lower_is_better});
     result.metrics.push_back(
         {"held_out_outside", "", outside / static_cast<double>(n), Direction::lower_is_better});
+  }
+
+  /// The held-out rows are the dataset's test rows then, in their order.
+  static void add_kl_of_held_out(const Dataset& dataset, CellResult& result) {
+    double truth = 0;
+    const std::span<const double> log_p = dataset.doubles("truth/test_log_pdf");
+    for (const double value : log_p) truth += value / static_cast<double>(log_p.size());
+    for (const Metric& metric : result.metrics)
+      if (metric.name == "held_out_log_likelihood") {
+        result.metrics.push_back(
+            {"kl_of_held_out", "nats", truth - metric.value, Direction::lower_is_better});
+        break;
+      }
   }
 
   /// The fitted density and what it is held against: the truth, or a histogram of the held-out rows.

@@ -64,7 +64,7 @@ class DensitySampling final : public ProtocolWithOptions<Options> {
   CellResult run(const CellInput& input) const override {
     const Options options = read(input.options);
     const DensityData data = make_density_data(input, options.column, options.n_train);
-    const TimedFit fit = fit_density(input, data);
+    const TimedFit fit = fit_density(input, data.samples());
     std::vector<double> draws(static_cast<std::size_t>(options.n_draws));
     Rng rng(input.seed.derive("draws"));
     fit.density->sample(rng, TensorView<double, 2>(draws.data(), {options.n_draws, 1}));
@@ -104,7 +104,7 @@ class DensitySampling final : public ProtocolWithOptions<Options> {
   std::vector<TimedTask> timed_tasks(const CellInput& input) const override {
     const Options options = read(input.options);
     const DensityData data = make_density_data(input, options.column, options.n_train);
-    auto fit = std::make_shared<TimedFit>(fit_density(input, data));
+    auto fit = std::make_shared<TimedFit>(fit_density(input, data.samples()));
     auto draws = std::make_shared<std::vector<double>>(static_cast<std::size_t>(options.n_draws));
     return {{"sample_s", [fit, draws, seed = input.seed.derive("draws")] {
                Rng rng(seed);

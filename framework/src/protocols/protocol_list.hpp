@@ -14,6 +14,7 @@ const Protocol& density_fit();
 const Protocol& density_lossless();
 const Protocol& density_sampling();
 const Protocol& density_stream();
+const Protocol& density_table();
 const Protocol& optimizer_convergence();
 const Protocol& optimizer_flow();
 const Protocol& position_extrapolation();
