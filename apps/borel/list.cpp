@@ -133,7 +133,7 @@ void add_list(CLI::App& app, Session& session) {
   auto options = std::make_shared<ListOptions>();
   list->add_option(
       "family", options->family,
-      "attention, position, density, optimizer; all methods when left out. protocol: the protocols");
+      "attention, position, density, optimizer, problem; all methods when left out. protocol: the protocols");
   list->add_flag("--json", options->json, "Machine-readable: everything that is known about each method");
   list->add_flag("--pairs", options->pairs,
                  "Which attention mechanism takes which position encoding, with the reasons of refusals");

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> k_families = {"attention", "position", "density", "optimizer"};
+const std::vector<std::string> k_families = {"attention", "position", "density", "optimizer", "problem"};
 
 /// my_idea -> MyIdea; the templates add a suffix, because the SDK has types of its own (Band, Trace, Budget ...).
 std::string type_name(const std::string& id) {
@@ -86,7 +86,8 @@ void add_new(CLI::App& app, Session&) {
   auto* command =
       app.add_subcommand("new", "Write a plugin project that builds and passes its tests as it is");
   auto options = std::make_shared<NewOptions>();
-  command->add_option("family", options->family, "attention, position, density or optimizer")->required();
+  command->add_option("family", options->family, "attention, position, density, optimizer or problem")
+      ->required();
   command->add_option("name", options->name, "Id of the method, snake_case")->required();
   command->add_option("--dir", options->folder, "Folder to make; default: ./<name>");
   command->callback([options] {

@@ -28,7 +28,7 @@ std::string state_of(const Journal& journal, const std::string& id) {
 void print_plan(Session& session, const Request& request) {
   const Study study = read_study(request.study);
   const Shard shard = parse_shard(request.shard);
-  StoredDatasets datasets;
+  StudyDatasets datasets(session.registry());
   const Plan plan = make_plan(study, workshop(session, datasets));
   const RunFolder folder{request.out.empty() ? default_run_folder(study, shard)
                                              : std::filesystem::path(request.out)};

@@ -49,7 +49,7 @@ std::filesystem::path default_run_folder(const Study& study, const Shard& shard)
 
 int run_study(Session& session, const Study& study, const RunFolder& folder, const RunRequest& request) {
   if (request.make_data) make_datasets(study, request.json);
-  StoredDatasets datasets(request.folder);
+  StudyDatasets datasets(session.registry(), request.folder);
   const Workshop world = workshop(session, datasets);
   const Plan plan = make_plan(study, world);
   RunOptions options;

@@ -70,7 +70,7 @@ void print_today(Session& session, const Planned& planned, const RunFolder& fold
   const CellRecord& record = planned.first;
   try {
     const Study study = read_study(folder.study());
-    StoredDatasets datasets;
+    StudyDatasets datasets(session.registry());
     const Plan plan = make_plan(study, workshop(session, datasets));
     const PlannedCell* same_place = nullptr;
     for (const PlannedCell& cell : plan.cells) {

@@ -1,6 +1,6 @@
 // Seconds to a certified gap of 1e-10 on a likelihood problem, fastest of three, and the value reached:
 //   borel_optimizer_npmle <dataset id or file> <method spec>
-// peers/optimizer_npmle.py runs it next to the interior point method of Koenker and Mizera in numpy.
+// peers/optimizer_peers runs it next to the interior point method of Koenker and Mizera in numpy.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -33,9 +33,11 @@ int main(int argc, char** argv) try {
     best_s =
         std::min(best_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     const auto& simplex = static_cast<const borel::SimplexObjective&>(*f);
-    if (round == 2)
-      std::printf("%s: %.1f ms, F %.13f, gap %.2e, %s\n", argv[2], 1e3 * best_s, simplex.value(result.state),
-                  borel::frank_wolfe_gap(simplex, result.state), result.outcome.sentence.c_str());
+    if (round < 2) continue;
+    std::printf("%s: %.1f ms, F %.13f, gap %.2e", argv[2], 1e3 * best_s, simplex.value(result.state),
+                borel::frank_wolfe_gap(simplex, result.state));
+    if (f->optimum()) std::printf(", F - F* %.1e", simplex.value(result.state) - *f->optimum());
+    std::printf(", %s\n", result.outcome.sentence.c_str());
   }
 } catch (const borel::Error& error) {
   std::fprintf(stderr, "%s\n", error.what());

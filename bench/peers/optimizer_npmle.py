@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""NPMLE: the primal-dual interior point method in numpy (dense Cholesky by OpenBLAS) and ours, in turn.
+"""NPMLE by the primal-dual interior point method in numpy (dense Cholesky by OpenBLAS); optimizer_peers runs it.
 
-  optimizer_npmle.py <path to borel_optimizer_npmle> <dataset .h5>
+  optimizer_npmle.py <dataset .h5>
 """
-import subprocess
 import sys
 import time
 import h5py
@@ -34,8 +33,7 @@ def interior_point(likelihood, tolerance=1e-10):
     return -np.log(likelihood @ w).mean(), gap, iteration
 
 
-binary, path = sys.argv[1:3]
-with h5py.File(path) as file:
+with h5py.File(sys.argv[1]) as file:
     likelihood = file["likelihood"][:]
 best = np.inf
 for _ in range(3):
@@ -43,5 +41,3 @@ for _ in range(3):
     value, gap, iterations = interior_point(likelihood)
     best = min(best, time.perf_counter() - begin)
 print(f"numpy interior point: {1e3 * best:.1f} ms, F {value:.13f}, gap {gap:.2e}, {iterations} iterations")
-for spec in ("lagrangian_newton{variant=interior_point}", "lagrangian_newton{variant=active_set}"):
-    subprocess.run([binary, path, spec], check=True)

@@ -102,44 +102,6 @@ Matrix hedgehog_features(const MethodSpec& spec, const AttentionCall& call, cons
   return phi;
 }
 
-Matrix kernel_weights(const AttentionCall& call, const Matrix& q, const Matrix& k, double epsilon) {
-  Matrix w(call.n_q(), call.n_k());
-  for (index_t r = 0; r < w.n_rows; ++r) {
-    double denominator = epsilon;
-    for (index_t j = 0; j < w.n_cols; ++j) {
-      if (!sees(call, r, j)) continue;
-      double plain = 0;  // the denominator is not rotated
-      for (index_t c = 0; c < q.n_cols; ++c) plain += q(r, c) * k(j, c);
-      denominator += plain;
-      w(r, j) = call.position ? pair_product(call.position, q, r, k, j, call.query_offset) : plain;
-    }
-    for (index_t j = 0; j < w.n_cols; ++j) w(r, j) = denominator == 0 ? 0 : w(r, j) / denominator;
-  }
-  return w;
-}
-
-Matrix kernel_family(const MethodSpec& spec, const AttentionCall& call, index_t head) {
-  const auto features = [&](const Matrix& x, bool query) {
-    if (spec.id == "cosformer") return cosformer_features(spec, call, x, query ? call.query_offset : 0);
-    if (spec.id == "performer") return performer_features(spec, call, x, query);
-    if (spec.id == "taylor") return taylor_features(x);
-    return hedgehog_features(spec, call, x, head, query);
-  };
-  return kernel_weights(call, features(mapped_queries(call, head), true),
-                        features(mapped_keys(call, head), false), spec.id == "performer" ? 0 : k_epsilon);
-}
-
-// ---- recurrences, one token after the other ----
-
-/// What the tokens of one head do to the state; row t of each belongs to token t.
-struct Recurrence {
-  Matrix q, k;                   // [n_q, f], [n_k, f]
-  Matrix log_decay;              // [n_k, f]
-  std::vector<double> strength;  // [n_k], empty without the delta rule
-  std::vector<double> bonus;     // [f], empty unless the state is read before it is written
-  bool decays_by_time = false;   // also in steps without a key; log_decay is the same in all
-};
-
 /// Rotates rows as position.hpp says: component pair m by angle[m] . position.
 void rotate(const AttentionCall& call, bool query, Matrix& x) {
   if (!call.position || call.position->bands.empty()) return;
@@ -159,6 +121,44 @@ void rotate(const AttentionCall& call, bool query, Matrix& x) {
       x(r, b) = real * std::sin(turn) + imaginary * std::cos(turn);
     }
 }
+
+Matrix kernel_weights(const AttentionCall& call, const Matrix& q, const Matrix& k, double epsilon) {
+  Matrix w(call.n_q(), call.n_k());
+  for (index_t r = 0; r < w.n_rows; ++r) {
+    double denominator = epsilon;
+    for (index_t j = 0; j < w.n_cols; ++j) {
+      if (!sees(call, r, j)) continue;
+      for (index_t c = 0; c < q.n_cols; ++c) w(r, j) += q(r, c) * k(j, c);
+      denominator += w(r, j);
+    }
+    for (index_t j = 0; j < w.n_cols; ++j) w(r, j) = denominator == 0 ? 0 : w(r, j) / denominator;
+  }
+  return w;
+}
+
+Matrix kernel_family(const MethodSpec& spec, const AttentionCall& call, index_t head) {
+  const auto features = [&](const Matrix& x, bool query) {
+    if (spec.id == "cosformer") return cosformer_features(spec, call, x, query ? call.query_offset : 0);
+    if (spec.id == "performer") return performer_features(spec, call, x, query);
+    if (spec.id == "taylor") return taylor_features(x);
+    return hedgehog_features(spec, call, x, head, query);
+  };
+  Matrix q = mapped_queries(call, head), k = mapped_keys(call, head);
+  rotate(call, true, q);  // before the maps
+  rotate(call, false, k);
+  return kernel_weights(call, features(q, true), features(k, false), spec.id == "performer" ? 0 : k_epsilon);
+}
+
+// ---- recurrences, one token after the other ----
+
+/// What the tokens of one head do to the state; row t of each belongs to token t.
+struct Recurrence {
+  Matrix q, k;                   // [n_q, f], [n_k, f]
+  Matrix log_decay;              // [n_k, f]
+  std::vector<double> strength;  // [n_k], empty without the delta rule
+  std::vector<double> bonus;     // [f], empty unless the state is read before it is written
+  bool decays_by_time = false;   // also in steps without a key; log_decay is the same in all
+};
 
 /// The weights are the outputs for unit vectors as values: S holds one column per key.
 Matrix run(const AttentionCall& call, const Recurrence& now) {

@@ -11,7 +11,7 @@ import time
 family, prefix, compiler, sanitize, cmake = sys.argv[1:6]
 borel = pathlib.Path(prefix) / "bin" / "borel"
 # Names that the SDK has types for, which the generated class must not hide.
-name = {"attention": "budget", "position": "band", "density": "samples", "optimizer": "trace"}[family]
+name = {"attention": "budget", "position": "band", "density": "samples", "optimizer": "trace", "problem": "domain"}[family]
 LIMIT_S = 120  # the whole way, from nothing to a checked plugin
 
 
@@ -41,6 +41,18 @@ with tempfile.TemporaryDirectory() as folder:
     mine = [m for m in methods if (m["family"], m["id"]) == (family, name)]
     assert len(mine) == 1 and mine[0]["plugin_file"] == str(plugin) and mine[0]["traits"], mine
     assert "Parameters" in run(borel, "--plugin-path", plugin.parent, "info", f"{family}/{name}").stdout
+    if family == "problem":  # it stands where a dataset stands
+        (pathlib.Path(folder) / "study.toml").write_text(
+            'title = "A problem of my own"\n[timing]\nenabled = false\n[[compare]]\nprotocol = "optimizer.convergence"\n'
+            f'datasets = ["problem/{name}", "problem/{name}{{n=5}}"]\nmethods = ["projected_gradient", "frank_wolfe"]\n')
+        done = run(borel, "--plugin-path", plugin.parent, "run", "study.toml", "--out", "run")
+        assert "12 cells: 12 ok" in done.stdout, done.stdout
+        again = run(borel, "--plugin-path", plugin.parent, "run", "study.toml", "--out", "run")
+        assert "all 12 cells are done" in again.stdout, again.stdout
+        (pathlib.Path(folder) / "wrong.toml").write_text(
+            (pathlib.Path(folder) / "study.toml").read_text().replace("n=5", "assets=5"))
+        wrong = run(borel, "--plugin-path", plugin.parent, "run", "wrong.toml", expect=2)
+        assert "assets" in wrong.stderr and "wrong.toml:" in wrong.stderr, wrong.stderr
     seconds = time.monotonic() - start
     if not sanitize:
         assert seconds <= LIMIT_S, f"{seconds:.0f} s"

@@ -34,7 +34,8 @@ TEST(Recipes, IdsAreUniqueSortedAndDescribed) {
 }
 
 TEST(Recipes, TheSameRecipeGivesTheSameDigest) {
-  for (const char* id : {"galaxies", "marron_wand_10", "problem_markowitz", "problem_linear_entropy"})
+  for (const char* id :
+       {"galaxies", "marron_wand_10", "problem_markowitz", "problem_linear_entropy", "mqar_n32_kv8"})
     EXPECT_EQ(run_recipe(*find_recipe(id)).seal(), run_recipe(*find_recipe(id)).seal()) << id;
 }
 

@@ -193,6 +193,24 @@ TEST(Comparison, VaryingRolesNameTheEntriesAndConstantRolesTheGroup) {
   EXPECT_EQ(groups[0].constant_methods, "");
 }
 
+TEST(Comparison, ShortNamesShowOnlyWhatTellsMethodsApart) {
+  RunResults results = ordered_study(1);
+  const char* const labels[] = {"gmm{components=[1, 2], n=3}", "gmm{components=[1, 3], n=3}", "kde{n=3}"};
+  for (std::size_t i = 0; i < results.cells.size(); ++i) results.cells[i].methods[0].label = labels[i % 3];
+  EXPECT_THAT(comparison_groups(results)[0].short_names,
+              ElementsAre("gmm{components=[1, 2]}", "gmm{components=[1, 3]}", "kde"));
+  MethodUse position;
+  position.family = "position";
+  for (std::size_t i = 0; i < results.cells.size(); ++i) {
+    results.cells[i].methods[0].label = labels[i % 2];
+    position.label = i % 3 == 0 ? "none" : "rope{base=100, of=pi{factor=2}}";
+    results.cells[i].methods.push_back(position);
+  }
+  EXPECT_THAT(comparison_groups(results)[0].short_names,
+              ElementsAre("gmm{components=[1, 2]} + none", "gmm{components=[1, 2]} + rope",
+                          "gmm{components=[1, 3]} + none", "gmm{components=[1, 3]} + rope"));
+}
+
 TEST(Comparison, OptionsSeparateGroups) {
   RunResults results = ordered_study(1);
   results.cells[0].options = "density.fit{n_train=10}";

@@ -136,6 +136,12 @@ TEST(NumberText, ShowsFewDigitsTrueMinusAndShortExponents) {
   EXPECT_EQ(seconds_text(0.00123), "1.23 ms");
   EXPECT_EQ(p_text(0.0001), "p < 0.001");
   EXPECT_EQ(shorten("größer", 4), "grö…");
+  EXPECT_EQ(shorten_label("fokker_planck{scheme=euler}", 27), "fokker_planck{scheme=euler}");
+  EXPECT_EQ(shorten_label("fokker_planck{scheme=euler}", 24), "fokker_pl…{scheme=euler}");
+  EXPECT_EQ(shorten_label("fokker_planck{scheme=crank, of=pi{factor=2}, at=[1, 2]}", 40),
+            "fokker_planck{crank, pi{2}, [1, 2]}");
+  EXPECT_EQ(shorten_label("fokker_planck{scheme=crank_nicolson}", 12), "fokk…{crank…");
+  EXPECT_EQ(shorten_label("no_parameters", 6), "no_pa…");
   EXPECT_EQ(exact_text(0.1), "0.1");
 }
 

@@ -1,5 +1,6 @@
 // Flows against exact solutions: accuracy and order where theory promises them, problems from datasets, and the checks that
 // name what is wrong with an objective.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -26,8 +27,8 @@ std::shared_ptr<const borel::Dataset> dataset(const char* id) {
   return borel::Dataset::from(borel::run_recipe(*borel::find_recipe(id)));
 }
 
-std::map<std::string, double> measure(const char* problem, const std::string& method,
-                                      std::map<std::string, std::string> options = {}) {
+borel::CellResult run(const char* problem, const std::string& method,
+                      std::map<std::string, std::string> options = {}) {
   borel::CellInput input;
   input.dataset = dataset(problem);
   input.registry = &registry();
@@ -37,8 +38,14 @@ std::map<std::string, double> measure(const char* problem, const std::string& me
   input.seed = Seed{7};
   const borel::Protocol& protocol = borel::find_protocol("optimizer.flow");
   EXPECT_EQ(protocol.refuses(input), "");
+  return protocol.run(input);
+}
+
+std::map<std::string, double> measure(const char* problem, const std::string& method,
+                                      std::map<std::string, std::string> options = {}) {
   std::map<std::string, double> metrics;
-  for (const borel::Metric& metric : protocol.run(input).metrics) metrics[metric.name] = metric.value;
+  for (const borel::Metric& metric : run(problem, method, std::move(options)).metrics)
+    metrics[metric.name] = metric.value;
   return metrics;
 }
 
@@ -60,6 +67,10 @@ TEST(OptimizerFlow, PorousMediumAndRepulsionApproachTheirExactSolutions) {
   auto porous = measure("flow_barenblatt", "fokker_planck");
   EXPECT_LE(porous["l1_error"], 5e-3);
   EXPECT_GE(porous["order"], 0.8);  // the front is no smooth solution
+  auto explicit_porous =
+      measure("flow_barenblatt", "wasserstein_flow");  // smooth: only diffusion limits the step
+  EXPECT_LE(explicit_porous["l1_error"], 5e-4);
+  EXPECT_GE(explicit_porous["order"], 1);
   auto repulsion = measure("flow_repulsion", "wasserstein_flow");
   EXPECT_LE(repulsion["l1_error"], 5e-2);
   EXPECT_GE(repulsion["order"], 0.5);
@@ -74,6 +85,29 @@ TEST(OptimizerFlow, SamplersReachMeanAndVarianceWithinTheirError) {
   auto metrics = measure("flow_ou_particles", "svgd", {{"time_horizon", "0"}, {"max_steps", "500"}});
   EXPECT_LE(metrics["mean_error"], 1);
   EXPECT_LE(metrics["variance_error"], 4);
+}
+
+TEST(OptimizerFlow, PicturesShowTheDensityFromStartToEnd) {
+  const std::pair<const char*, const char*> cases[] = {{"flow_ou_coarse", "fokker_planck"},
+                                                       {"flow_ou_particles", "langevin"}};
+  for (const auto& [problem, method] : cases) {
+    const borel::CellResult result = run(problem, method, {{"halvings", "0"}});
+    const auto picture = std::ranges::find(result.pictures, "density in time", &borel::Picture::name);
+    ASSERT_NE(picture, result.pictures.end()) << problem;
+    ASSERT_GE(picture->n_rows, 3);
+    const auto n = static_cast<std::size_t>(picture->n_cols);
+    const auto mean_place = [&](std::int64_t row) {
+      double sum = 0, mass = 0;
+      for (std::size_t c = 0; c < n; ++c) {
+        sum += static_cast<double>(c) * picture->values[static_cast<std::size_t>(row) * n + c];
+        mass += picture->values[static_cast<std::size_t>(row) * n + c];
+      }
+      return sum / mass / static_cast<double>(n);
+    };
+    EXPECT_GT(mean_place(0), mean_place(picture->n_rows - 1) + 0.02) << problem;  // mean 2 falls to 2 / e
+    for (std::int64_t row = 1; row < picture->n_rows; ++row)
+      EXPECT_LE(mean_place(row), mean_place(row - 1) + 0.005) << problem << " row " << row;
+  }
 }
 
 TEST(OptimizerFlow, DoubleWellComesToRestAtTheMinimum) {

@@ -104,12 +104,14 @@ TEST(ProbeGeneration, ContinuesAPatternThatWasLearnt) {
 }
 
 TEST(TrainingFile, TextGivesTheSameConfigurationBack) {
-  const TrainingConfig config = small_training();
+  TrainingConfig config = small_training();
+  config.model.short_convolution = 3;
   const TrainingConfig again = training_from(training_text(config));
   EXPECT_EQ(training_text(again), training_text(config));
   EXPECT_EQ(again.model.position.size(), 2U);
   EXPECT_EQ(again.model.position[0].text(), "position/window{window=16}");
   EXPECT_EQ(again.model.train_length, 32);
+  EXPECT_EQ(again.model.short_convolution, 3);
 }
 
 TEST(TrainingFile, SaysWhatIsWrong) {

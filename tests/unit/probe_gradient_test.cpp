@@ -22,7 +22,6 @@ using test::registry;
 class ReferenceMixer final : public Mixer<double> {
  public:
   index_t saved_per_row() const override { return 0; }
-  bool has_backward() const override { return true; }
   void forward(const Call& call, TensorView<double, 3> o, TensorView<double, 3>) const override {
     reference::softmax_forward(call.q, call.k, call.v, *call.position, o);
   }
@@ -119,14 +118,20 @@ std::string test_name(std::string text) {
 struct ReferenceCase {
   const char* position;
   FeedForward feed_forward;
+  index_t short_convolution = 0;
 };
 void PrintTo(const ReferenceCase& made, std::ostream* out) { *out << made.position; }
+
+ModelConfig small_model(const ReferenceCase& made) {
+  ModelConfig config = small_model("softmax", made.position, made.feed_forward);
+  config.short_convolution = made.short_convolution;
+  return config;
+}
 
 class ReferenceGradient : public testing::TestWithParam<ReferenceCase> {};
 
 TEST_P(ReferenceGradient, AgreesWithCentralDifferencesForEveryTensor) {
-  const auto [position, feed_forward] = GetParam();
-  const Architecture architecture(small_model("softmax", position, feed_forward), registry());
+  const Architecture architecture(small_model(GetParam()), registry());
   const std::vector<float> start = lively_parameters(architecture);
   const auto plans = architecture.plans(start, k_n, true, Seed{9});
   const ReferenceMixer mixer;
@@ -151,8 +156,7 @@ TEST_P(ReferenceGradient, AgreesWithCentralDifferencesForEveryTensor) {
 }
 
 TEST_P(ReferenceGradient, FloatNetworkWithThePluginAgrees) {
-  const auto [position, feed_forward] = GetParam();
-  const Architecture architecture(small_model("softmax", position, feed_forward), registry());
+  const Architecture architecture(small_model(GetParam()), registry());
   const std::vector<float> start = lively_parameters(architecture);
   const auto plans = architecture.plans(start, k_n, true, Seed{9});
   const ReferenceMixer mixer;
@@ -176,8 +180,12 @@ INSTANTIATE_TEST_SUITE_P(Positions, ReferenceGradient,
                          testing::Values(ReferenceCase{"none", FeedForward::gelu},
                                          ReferenceCase{"rope", FeedForward::gated},
                                          ReferenceCase{"alibi", FeedForward::gelu},
-                                         ReferenceCase{"rerope{window=6}", FeedForward::gated}),
-                         [](const auto& tested) { return test_name(tested.param.position); });
+                                         ReferenceCase{"rerope{window=6}", FeedForward::gated},
+                                         ReferenceCase{"none", FeedForward::gelu, 3}),
+                         [](const auto& tested) {
+                           return test_name(tested.param.position) +
+                                  (tested.param.short_convolution > 0 ? "_with_convolution" : "");
+                         });
 
 // Mechanisms with gates, decays, write strengths, and encodings with learnable numbers.
 class PluginGradient : public testing::TestWithParam<std::pair<const char*, const char*>> {};

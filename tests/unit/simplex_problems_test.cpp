@@ -262,4 +262,49 @@ TEST(SimplexProblems, AreMadeFromDatasets) {
   EXPECT_EQ(f.name(), "assets");
 }
 
+/// A problem whose data come from the seed.
+class Distance final : public borel::ProblemMaker {
+ public:
+  struct Params {
+    std::int64_t n = 4;
+    void declare(borel::ParamBinder& p) {
+      p.integer("n", n, borel::Range::closed(1, 100), "1", "coordinates");
+    }
+  };
+  explicit Distance(const Params& params) : n_(params.n) {}
+  borel::Domain domain() const override { return borel::Domain::simplex; }
+  std::unique_ptr<borel::Objective> make(Seed seed) const override {
+    std::vector<double> x(static_cast<std::size_t>(n_));
+    borel::Rng(seed).fill_normal(x);
+    return borel::projection_problem({"distance"}, x);
+  }
+
+ private:
+  borel::index_t n_;
+};
+
+TEST(SimplexProblems, PluginsStandWhereDatasetsStand) {
+  borel::Registry registry;
+  registry.add<borel::ProblemMaker, Distance>(
+      "distance",
+      {.summary = "distance", .formula = "1/2 |p - x|^2", .source = "here", .complexity = "O(n)"});
+  const auto data = borel::problem_plugin_dataset("problem/distance{n=5}", registry, "plugin");
+  const auto same = borel::problem_plugin_dataset("problem/distance{n=5}", registry, "plugin");
+  const auto default_n = borel::problem_plugin_dataset("problem/distance", registry, "plugin");
+  const auto other_code = borel::problem_plugin_dataset("problem/distance{n=5}", registry, "newer");
+  EXPECT_EQ(data->info().content_digest, same->info().content_digest);
+  EXPECT_NE(data->info().content_digest, default_n->info().content_digest);
+  EXPECT_NE(data->info().content_digest, other_code->info().content_digest);
+
+  const auto first = borel::make_problem(*data, registry), second = borel::make_problem(*same, registry);
+  ASSERT_EQ(first->size(), 5);
+  const std::vector<double> p(5, 0.2);
+  const auto value = [&](const borel::Objective& f) {
+    return static_cast<const borel::SimplexObjective&>(f).value(p);
+  };
+  EXPECT_EQ(value(*first), value(*second));
+  EXPECT_THROW(borel::problem_plugin_dataset("problem/distance{m=5}", registry, ""), borel::ParamError);
+  EXPECT_THROW(borel::problem_plugin_dataset("problem/distanc", registry, ""), borel::RegistryError);
+}
+
 }  // namespace

@@ -173,7 +173,8 @@ BOREL_EXPORT void check_call(const Attention& method, const AttentionCall& call,
                              TensorView<const float, 3> o);
 
 /// Rows [begin, end) of the effective weight matrix of one query head, [end - begin, n_k]: the method's own ability,
-/// or, for methods linear in v, forward with blocks of the identity as v. Never more than the rows asked for in memory.
+/// or, for methods linear in v, forward with blocks of the identity as v; for few rows and many keys the gradient with
+/// respect to v, where there is one. Never more than the rows asked for in memory.
 /// @throws MethodError when the method is not linear in v and has no such ability
 BOREL_EXPORT void effective_weights(const Attention& method, const AttentionCall& call, index_t head,
                                     index_t begin, index_t end, TensorView<float, 2> weights);

@@ -244,13 +244,14 @@ class BOREL_EXPORT ParticleObjective : public FreeEnergy {
   void gradient(TensorView<const double, 2> x, TensorView<double, 2> out) const;
 };
 
-/// A problem as a plugin: a family of its own, for objectives that are no dataset. Immutable after construction.
+/// A problem as a plugin: a family of its own, for objectives that are no dataset. Studies name it where a dataset stands:
+/// datasets = ["problem/mine{n=100}"]. Immutable after construction.
 class BOREL_EXPORT ProblemMaker {
  public:
   static constexpr std::string_view family = "problem";
   virtual ~ProblemMaker() = default;
   virtual Domain domain() const = 0;
-  /// An objective for one run; random data come from the seed. It may not outlive this object.
+  /// An objective for one run; random data come from the seed. It keeps what it needs: this object may be gone before it.
   virtual std::unique_ptr<Objective> make(Seed seed) const = 0;
 
   TraitList describe() const {

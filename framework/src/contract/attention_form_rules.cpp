@@ -196,12 +196,20 @@ Verdict grouped_heads_equal_repeated_heads(const Subject& subject) {
   });
 }
 
+std::vector<std::pair<bool, index_t>> modes_and_sizes(const Attention& method) {
+  std::vector<std::pair<bool, index_t>> list;
+  for (const bool causal : modes(method))
+    for (const index_t n_k : {131, 1100}) list.emplace_back(causal, n_k);
+  return list;
+}
+
 Verdict weights_times_values_is_forward(const Subject& subject) {
   const auto probe = subject.make<Attention>();
   if (!probe->traits().linear_in_v) return not_applicable("not linear in v");
   return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
-    for (const bool causal : modes(*variant.method)) {
-      const AttentionInputs inputs(*variant.method, {.n_q = 66, .n_k = 131, .causal = causal}, seed);
+    // Few keys: by forward passes over the identity. Many: by the gradient with respect to v, where there is one.
+    for (const auto& [causal, n_k] : modes_and_sizes(*variant.method)) {
+      const AttentionInputs inputs(*variant.method, {.n_q = 66, .n_k = n_k, .causal = causal}, seed);
       const AttentionCall& call = inputs.call;
       const std::vector<float> o = forward(*variant.method, call);
       std::vector<float> storage(static_cast<std::size_t>(20 * call.n_k()), std::nanf(""));
@@ -217,8 +225,9 @@ Verdict weights_times_values_is_forward(const Subject& subject) {
             const double found =
                 static_cast<double>(o[static_cast<std::size_t>((h * call.n_q() + 40 + r) * call.d_v() + c)]);
             if (!(std::abs(sum - found) <= bound))
-              return fmt::format("head {} row {}, causal {}: weights times v give {:.9g}, forward {:.9g}", h,
-                                 40 + r, causal, sum, found);
+              return fmt::format(
+                  "head {} row {}, {} keys, causal {}: weights times v give {:.9g}, forward {:.9g}", h,
+                  40 + r, n_k, causal, sum, found);
           }
       }
     }

@@ -14,6 +14,7 @@ void add_conditional_recipes(std::vector<Recipe>& list);       // contexts and n
 void add_qk_recipes(std::vector<Recipe>& list);                // Gaussian queries and keys
 void add_problem_recipes(std::vector<Recipe>& list);           // objectives with certified optima
 void add_simplex_recipes(std::vector<Recipe>& list);           // more of them
+void add_recall_recipes(std::vector<Recipe>& list);            // sequences for associative recall
 void add_flow_recipes(std::vector<Recipe>& list);              // free energies with known flows
 void add_table_recipes(std::vector<Recipe>& list);             // tables of several columns from a package
 void add_package_recipes(

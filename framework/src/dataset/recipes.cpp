@@ -22,6 +22,7 @@ const std::vector<Recipe>& recipes() {
     add_flow_recipes(list);
     add_table_recipes(list);
     add_package_recipes(list);
+    add_recall_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;
   }();

@@ -74,7 +74,7 @@ void gaussian_least_squares(DatasetWriter& writer, std::size_t m, std::size_t n,
   consistent_least_squares(writer, std::move(a), uneven_weights(n, [](std::size_t j) { return j % 2 == 0; }));
 }
 void strongly_convex(DatasetWriter& writer) { gaussian_least_squares(writer, 300, 60, Seed{4101}); }
-void wide_least_squares(DatasetWriter& writer) { gaussian_least_squares(writer, 6, 200000, Seed{4103}); }
+void wide_least_squares(DatasetWriter& writer) { gaussian_least_squares(writer, 6, 1000000, Seed{4103}); }
 
 /// Eigenvalues of A'A from 1 to 1e-8, evenly spaced in their logarithms, on cosines that sum to 0. A step p - g leaves
 /// (1 - lambda)^k of each part of the error, and the sum of lambda (1 - lambda)^2k over such a spectrum is proportional to
@@ -367,7 +367,8 @@ void add_simplex_recipes(std::vector<Recipe>& list) {
       4101, strongly_convex);
   add("problem_merely_convex", "Least squares with eigenvalues from 1 to 1e-8", "own generator", 4102,
       merely_convex);
-  add("problem_wide_ls", "Least squares over 200000 coordinates", "own generator", 4103, wide_least_squares);
+  add("problem_wide_ls", "Least squares over a million coordinates", "own generator", 4103,
+      wide_least_squares);
   add("problem_cross_entropy_rivers", "Cross entropy to the histogram of river lengths",
       "World Almanac (1975)", 0, cross_entropy_rivers, k_facts);
   add("problem_kl_claw", "KL divergence to the claw density on a grid",

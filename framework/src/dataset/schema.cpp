@@ -65,7 +65,14 @@ const std::vector<ArrayRule> k_qkv{
     {"truth/s_identity", f64, "h_q n_q", false},
 };
 
-const std::vector<ArrayRule> k_tokens{{"train", u8, "n_train"}, {"test", u8, "n_test"}};
+const std::vector<ArrayRule> k_tokens{
+    {"train", u8, "n_train"},
+    {"test", u8, "n_test"},
+    {"validation", u8, "n_validation", false},
+    {"target/train", u8, "n_train", false},
+    {"target/validation", u8, "n_validation", false},
+    {"target/test", u8, "n_test", false},
+};
 
 struct ObjectiveRule {
   std::string name;
@@ -210,6 +217,7 @@ void check_problem(const Objects& objects, ShapeCheck& shapes, const std::string
   if (std::find(domains.begin(), domains.end(), domain) == domains.end())
     throw DatasetError(fmt::format("{}: domain '{}' is not one of simplex, grid, particles{}", who, domain,
                                    did_you_mean(domain, domains)));
+  if (objective.starts_with("problem/")) return;  // a plugin, which has no arrays here
   for (const ObjectiveRule& rule : objectives()) {
     if (rule.name != objective) continue;
     shapes.check(rule.arrays);

@@ -21,6 +21,9 @@ void check(const ModelConfig& config) {
   positive("n_heads", config.n_heads);
   positive("d_feed_forward", config.d_feed_forward);
   positive("train_length", config.train_length);
+  if (config.short_convolution < 0)
+    throw ParamError(
+        fmt::format("model: short_convolution must be at least 0; got {}", config.short_convolution));
   if (config.d_model % config.n_heads != 0)
     throw ParamError(fmt::format("model: d_model must be a multiple of n_heads; got {} and {}",
                                  config.d_model, config.n_heads));
@@ -68,6 +71,16 @@ index_t Architecture::add_matrix(std::string name, index_t rows, index_t columns
 index_t Architecture::add_ones(std::string name, index_t n) {
   return add({std::move(name), {n}, 0, 0, true, false, [](Rng&, std::span<float> values) {
                 std::fill(values.begin(), values.end(), 1.0F);
+              }});
+}
+
+// Starts as the identity, with some of the tokens before, so that what needs them is found soon.
+index_t Architecture::add_convolution(std::string name) {
+  const index_t n_taps = config_.short_convolution, width = 3 * config_.d_model;
+  return add({std::move(name), {n_taps, width}, 0, 0, true, false, [=](Rng& rng, std::span<float> values) {
+                const double sd = 1 / std::sqrt(static_cast<double>(n_taps));
+                for (float& value : values) value = static_cast<float>(sd * rng.normal());
+                std::fill_n(values.begin(), width, 1.0F);
               }});
 }
 
@@ -134,6 +147,7 @@ Architecture::Architecture(const ModelConfig& config, const Registry& registry) 
     layer.extra = layer.attention->extra_inputs(layer.context);
     layer.attention_norm = add_ones(prefix + "attention_norm", d);
     layer.qkv = add_matrix(prefix + "qkv", d, 3 * d, sd);
+    if (config.short_convolution > 0) layer.convolution = add_convolution(prefix + "convolution");
     layer.attention_out = add_matrix(prefix + "attention_out", d, d, sd / n_residual);
     add_extra_inputs(layer, prefix);
     add_declared(layer.attention->parameters(layer.context), prefix + "attention/",

@@ -3,6 +3,7 @@
 //
 //   x_0 = E[byte] (+ absolute encoding)
 //   x'  = x + Attention(q, k, v, extra) W_o,     q | k | v = RMSNorm(x) W_qkv,  extra = map(RMSNorm(x) W_e + b_e)
+//                                                each channel of q, k, v through a short causal convolution, if there is one
 //   x'' = x' + act(RMSNorm(x') W_in) W_out       pre-norm residual blocks
 //   logits = RMSNorm(x_L) E^T                    output tied to the embedding
 #pragma once
@@ -28,6 +29,7 @@ struct ModelConfig {
   index_t n_layers = 4, d_model = 128, n_heads = 4, d_feed_forward = 512;
   index_t train_length = 256;
   FeedForward feed_forward = FeedForward::gelu;
+  index_t short_convolution = 0;  ///< taps on q, k and v, the token's own among them; 0 = none
   /// One for all layers, or one per layer (layer schedules).
   std::vector<MethodSpec> attention{MethodSpec{"attention", "softmax", {}}};
   std::vector<MethodSpec> position{MethodSpec{"position", "rope", {}}};
@@ -52,6 +54,7 @@ struct Layer {
   bool learns_positions = false;  ///< a parameter enters the plan and is trainable
   std::vector<ExtraInput> extra;
   index_t attention_norm = 0, qkv = 0, attention_out = 0;
+  index_t convolution = 0;  ///< only where the model has one
   index_t feed_forward_norm = 0, feed_forward_in = 0, feed_forward_out = 0;
   std::vector<index_t> extra_weight, extra_bias, attention_parameters, position_parameters;
 };
@@ -89,6 +92,7 @@ class Architecture {
   index_t add(ParameterSlice slice);
   index_t add_matrix(std::string name, index_t rows, index_t columns, double sd);
   index_t add_ones(std::string name, index_t n);
+  index_t add_convolution(std::string name);
   void add_extra_inputs(Layer& layer, const std::string& prefix);
   void add_declared(std::span<const ParameterTensor> declared, const std::string& prefix,
                     std::vector<index_t>& out);

@@ -30,7 +30,6 @@ class Mixer {
 
   virtual ~Mixer() = default;
   virtual index_t saved_per_row() const = 0;
-  virtual bool has_backward() const = 0;
   /// @param saved [n_heads, n, saved_per_row], or null: no backward pass follows, or nothing is saved for it
   virtual void forward(const Call& call, TensorView<T, 3> o, TensorView<T, 3> saved) const = 0;
   virtual void backward(const Call& call, TensorView<const T, 3> o, TensorView<const T, 3> saved,
@@ -44,7 +43,6 @@ class PluginMixer final : public Mixer<float> {
       : attention_(attention), context_(context), backward_(attention.backward()) {}
 
   index_t saved_per_row() const override { return backward_ ? backward_->saved_per_row(context_) : 0; }
-  bool has_backward() const override { return backward_ != nullptr; }
 
   void forward(const Call& given, TensorView<float, 3> o, TensorView<float, 3> saved) const override {
     const AttentionCall call = as_call(given);

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "probe/dense_layer.hpp"
+#include "probe/short_convolution.hpp"
 
 namespace borel::probe {
 namespace {
@@ -118,6 +119,7 @@ Pass<T>::Pass(const Architecture& architecture, std::span<const Mixer<T>* const>
     a.normed_1 = a.o = a.x_mid = a.normed_2 = a.x_in;
     a.rms_1 = a.rms_2 = zeros<T>(m_);
     a.qkv = zeros<T>(3 * m_ * d_);
+    if (architecture.config().short_convolution > 0) a.projected = a.qkv;
     a.hidden = zeros<T>(m_ * d_hidden_);
     a.active = zeros<T>(m_ * d_active_);
     if (keep) a.saved = zeros<T>(m_ * architecture.config().n_heads * mixers_[l]->saved_per_row());
@@ -137,6 +139,7 @@ Pass<T>::Pass(const Architecture& architecture, std::span<const Mixer<T>* const>
   if (!keep) return;
   d_x_ = d_normed_ = d_o_ = x_;
   d_qkv_ = zeros<T>(3 * m_ * d_);
+  d_projected_ = kept_[0].projected;
   d_hidden_values_ = zeros<T>(m_ * d_hidden_);
   d_active_values_ = zeros<T>(m_ * d_active_);
 }
@@ -218,6 +221,34 @@ typename Mixer<T>::Call Pass<T>::mixer_call(index_t layer, index_t sequence, con
           extra,
           values,
           stop};
+}
+
+template <class T>
+void Pass<T>::project(const Layer& layer, std::span<const T> parameters, Activations& a) {
+  const index_t n_taps = architecture_.config().short_convolution;
+  std::vector<T>& out = n_taps > 0 ? a.projected : a.qkv;
+  multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, layer.qkv), d_, 3 * d_}, false, 0,
+              {out.data(), m_, 3 * d_});
+  if (n_taps > 0)
+    short_convolution<T>({out.data(), m_, 3 * d_}, n_, parameter(parameters, layer.convolution), n_taps,
+                         {a.qkv.data(), m_, 3 * d_});
+}
+
+// Writes d_normed_.
+template <class T>
+void Pass<T>::project_backward(const Layer& layer, std::span<const T> parameters, const Activations& a,
+                               T* gradient) {
+  const index_t n_taps = architecture_.config().short_convolution;
+  if (n_taps > 0)
+    short_convolution_backward<T>({a.projected.data(), m_, 3 * d_}, n_,
+                                  parameter(parameters, layer.convolution), n_taps,
+                                  {d_qkv_.data(), m_, 3 * d_}, {d_projected_.data(), m_, 3 * d_},
+                                  gradient + architecture_.slice(layer.convolution).offset);
+  const std::vector<T>& d = n_taps > 0 ? d_projected_ : d_qkv_;
+  multiply<T>({a.normed_1.data(), m_, d_}, true, {d.data(), m_, 3 * d_}, false, 1,
+              {gradient + architecture_.slice(layer.qkv).offset, d_, 3 * d_});
+  multiply<T>({d.data(), m_, 3 * d_}, false, {parameter(parameters, layer.qkv), d_, 3 * d_}, true, 0,
+              {d_normed_.data(), m_, d_});
 }
 
 template <class T>
@@ -304,8 +335,7 @@ void Pass<T>::forward(std::span<const T> parameters, std::span<const PositionPla
     a.x_in.swap(x_);  // x_ then holds old memory, which is overwritten below
     rms_norm<T>({a.x_in.data(), m_, d_}, parameter(parameters, layer.attention_norm),
                 {a.normed_1.data(), m_, d_}, a.rms_1.data());
-    multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, layer.qkv), d_, 3 * d_}, false, 0,
-                {a.qkv.data(), m_, 3 * d_});
+    project(layer, parameters, a);
     mix(static_cast<index_t>(l), parameters, plans[l], stop);
     a.x_mid = a.x_in;
     multiply<T>({a.o.data(), m_, d_}, false, {parameter(parameters, layer.attention_out), d_, d_}, false, 1,
@@ -328,11 +358,16 @@ void Pass<T>::forward(std::span<const T> parameters, std::span<const PositionPla
 }
 
 template <class T>
-double Pass<T>::cross_entropies(std::span<const std::uint8_t> targets, T scale) {
+double Pass<T>::cross_entropies(std::span<const std::uint8_t> targets, T scale,
+                                std::span<const std::uint8_t> scored) {
   double total = 0;
-  for (index_t r = 0; r < m_; ++r)
-    total += cross_entropy(logits_.data() + r * k_vocabulary, k_vocabulary,
-                           targets[static_cast<std::size_t>(r)], scale);
+  for (index_t r = 0; r < m_; ++r) {
+    T* row = logits_.data() + r * k_vocabulary;
+    if (scored.empty() || scored[static_cast<std::size_t>(r)] != 0)
+      total += cross_entropy(row, k_vocabulary, targets[static_cast<std::size_t>(r)], scale);
+    else
+      std::fill(row, row + k_vocabulary, T(0));
+  }
   return total;
 }
 
@@ -367,10 +402,7 @@ void Pass<T>::attention_block_backward(index_t l, std::span<const T> parameters,
   multiply<T>({d_x_.data(), m_, d_}, false, {parameter(parameters, layer.attention_out), d_, d_}, true, 0,
               {d_o_.data(), m_, d_});
   mix_backward(l, parameters, plan, gradients, stop);
-  multiply<T>({a.normed_1.data(), m_, d_}, true, {d_qkv_.data(), m_, 3 * d_}, false, 1,
-              {into(layer.qkv), d_, 3 * d_});
-  multiply<T>({d_qkv_.data(), m_, 3 * d_}, false, {parameter(parameters, layer.qkv), d_, 3 * d_}, true, 0,
-              {d_normed_.data(), m_, d_});
+  project_backward(layer, parameters, a, gradients.flat.data());
   extra_gradients(layer, parameters, a, gradients.flat.data());
   rms_norm_backward<T>({a.x_in.data(), m_, d_}, parameter(parameters, layer.attention_norm), a.rms_1.data(),
                        {d_normed_.data(), m_, d_}, {d_x_.data(), m_, d_}, into(layer.attention_norm));

@@ -50,7 +50,9 @@ class Pass {
 
   /// Losses in nats, one per token, added in order. Turns the logits into their gradient times `scale`.
   /// @param targets [n_sequences, n]
-  double cross_entropies(std::span<const std::uint8_t> targets, T scale);
+  /// @param scored  [n_sequences, n], 0 where the target does not count; empty: all count
+  double cross_entropies(std::span<const std::uint8_t> targets, T scale,
+                         std::span<const std::uint8_t> scored = {});
 
   /// @pre forward() with keep, then cross_entropies()
   void backward(std::span<const T> parameters, std::span<const PositionPlan> plans,
@@ -61,7 +63,7 @@ class Pass {
 
  private:
   struct Activations {
-    std::vector<T> x_in, normed_1, rms_1, qkv, o, saved, x_mid, normed_2, rms_2, hidden, active;
+    std::vector<T> x_in, normed_1, rms_1, projected, qkv, o, saved, x_mid, normed_2, rms_2, hidden, active;
     std::vector<std::vector<T>> extra;
   };
   Activations& at(index_t layer) { return kept_[keep_ ? static_cast<std::size_t>(layer) : 0]; }
@@ -72,6 +74,8 @@ class Pass {
   TensorView<T, 3> head_view(T* rows, index_t sequence, index_t first_column, index_t row_size) const;
   void extra_inputs(const Layer& layer, std::span<const T> parameters, Activations& a) const;
   void extra_gradients(const Layer& layer, std::span<const T> parameters, const Activations& a, T* gradient);
+  void project(const Layer& layer, std::span<const T> parameters, Activations& a);
+  void project_backward(const Layer& layer, std::span<const T> parameters, const Activations& a, T* gradient);
   void mix(index_t layer, std::span<const T> parameters, const PositionPlan& plan, StopToken stop);
   void mix_backward(index_t layer, std::span<const T> parameters, const PositionPlan& plan,
                     NetworkGradients<T>& gradients, StopToken stop);
@@ -92,7 +96,7 @@ class Pass {
   bool keep_;
   std::vector<Activations> kept_;
   std::vector<T> x_, normed_, rms_, logits_;
-  std::vector<T> d_x_, d_normed_, d_qkv_, d_o_, d_hidden_values_, d_active_values_;  // backward
+  std::vector<T> d_x_, d_normed_, d_qkv_, d_projected_, d_o_, d_hidden_values_, d_active_values_;  // backward
   std::vector<std::vector<T>> d_extra_;
 };
 

@@ -10,6 +10,7 @@ namespace borel::probe {
 namespace {
 
 constexpr index_t k_block = 1 << 14;  // parameters in one task of the update
+constexpr index_t k_sequences = 8;    // of one task of an evaluation
 
 std::vector<const Mixer<float>*> borrowed(std::span<const std::unique_ptr<PluginMixer>> mixers) {
   std::vector<const Mixer<float>*> out;
@@ -55,20 +56,6 @@ double learning_rate_at(const TrainingConfig& config, index_t step) {
   return config.learning_rate * (config.final_rate + (1 - config.final_rate) * cosine);
 }
 
-void fill_sequence(const TrainingConfig& config, std::span<const std::uint8_t> text, index_t step,
-                   index_t index, std::span<std::uint8_t> out) {
-  Rng rng(Seed{config.seed}
-              .derive("batch")
-              .derive(static_cast<std::uint64_t>(step))
-              .derive(static_cast<std::uint64_t>(index)));
-  const std::size_t n = out.size();
-  const std::size_t begin = rng.below(text.size() - n + 1);
-  std::size_t period = n;
-  if (rng.uniform() < config.repeated_share)
-    period = std::max<std::size_t>(1, n / 8 + rng.below(n / 2 - n / 8 + 1));
-  for (std::size_t i = 0; i < n; ++i) out[i] = text[begin + i % period];
-}
-
 std::vector<std::unique_ptr<PluginMixer>> plugin_mixers(const Architecture& architecture) {
   std::vector<std::unique_ptr<PluginMixer>> out;
   for (const Layer& layer : architecture.layers())
@@ -84,9 +71,8 @@ double mean_loss(const Architecture& architecture, std::span<const float> parame
   const auto plans = architecture.plans(parameters, n, false, {});
   const auto owned = plugin_mixers(architecture);
   const auto mixers = borrowed(owned);
-  constexpr index_t k_windows = 8;  // one task: a few sequences
   const double total = deterministic_reduce(
-      n_windows, k_windows, 0.0,
+      n_windows, k_sequences, 0.0,
       [&](index_t begin, index_t end) {
         const auto first = static_cast<std::size_t>(begin * n),
                    size = static_cast<std::size_t>((end - begin) * n);
@@ -98,32 +84,69 @@ double mean_loss(const Architecture& architecture, std::span<const float> parame
   return total / static_cast<double>(n_windows * n);
 }
 
-Trainer::Trainer(const TrainingConfig& config, const Registry& registry, std::span<const std::uint8_t> text)
-    : config_(config),
-      architecture_(config.model, registry),
-      text_(text),
-      owned_mixers_(plugin_mixers(architecture_)) {
-  config.check();
-  const index_t n = config.model.train_length;
-  if (static_cast<index_t>(text.size()) < n + 1)
-    throw ParamError(
-        fmt::format("training: the text has {} bytes, and a sequence needs {}", text.size(), n + 1));
-  for (std::size_t l = 0; l < owned_mixers_.size(); ++l)
-    if (!owned_mixers_[l]->has_backward())
+double recall_accuracy(const Architecture& architecture, std::span<const float> parameters,
+                       const RecallSequences& sequences, StopToken stop) {
+  const auto plans = architecture.plans(parameters, sequences.n, false, {});
+  const auto owned = plugin_mixers(architecture);
+  const auto mixers = borrowed(owned);
+  struct Count {
+    index_t n_right = 0, n = 0;
+  };
+  const Count total = deterministic_reduce(
+      sequences.size(), k_sequences, Count(),
+      [&](index_t begin, index_t end) {
+        const RecallSequences its = sequences.part(begin, end);
+        Pass<float> pass(architecture, mixers, end - begin, its.n, false);
+        pass.forward(parameters, plans, its.inputs, stop);
+        const TensorView<const float, 2> logits(pass.logits().data(), {std::ssize(its.inputs), k_vocabulary});
+        Count count;
+        for (index_t r = 0; r < logits.shape(0); ++r) {
+          const std::uint8_t target = its.targets[static_cast<std::size_t>(r)];
+          if (target == 0) continue;
+          const auto row = logits.row(r);
+          count.n_right += std::ranges::max_element(row) - row.begin() == target;
+          ++count.n;
+        }
+        return count;
+      },
+      [](Count a, Count b) {
+        return Count{a.n_right + b.n_right, a.n + b.n};
+      });
+  return static_cast<double>(total.n_right) / static_cast<double>(total.n);
+}
+
+void check_trainable(const Architecture& architecture) {
+  for (std::size_t l = 0; l < architecture.layers().size(); ++l)
+    if (!architecture.layers()[l].attention->backward())
       throw MethodError(
           fmt::format("layer {}: the mechanism offers no gradients (ability 'backward'), so a network "
                       "with it cannot be trained",
                       l));
+}
+
+Trainer::Trainer(const TrainingConfig& config, const Registry& registry, std::span<const std::uint8_t> text)
+    : Trainer(config, registry, std::make_unique<TextData>(text)) {}
+
+Trainer::Trainer(const TrainingConfig& config, const Registry& registry,
+                 std::unique_ptr<const TrainingData> data)
+    : config_(config),
+      architecture_(config.model, registry),
+      data_(std::move(data)),
+      owned_mixers_(plugin_mixers(architecture_)) {
+  config.check();
+  const index_t n = config.model.train_length;
+  data_->check(n);
+  check_trainable(architecture_);
   state_.parameters = architecture_.initial_parameters(Seed{config.seed}.derive("init"));
   state_.first_moment = state_.second_moment = gradient_ = std::vector<float>(state_.parameters.size());
   const auto plans = architecture_.plans(state_.parameters, n, true, {});
   const auto mixers = borrowed(owned_mixers_);
   for (index_t i = 0; i < config.n_batch / config.n_chunk; ++i) {
     auto chunk = std::make_unique<Chunk>(
-        Chunk{Pass<float>(architecture_, mixers, config.n_chunk, n, true), {}, {}, {}});
+        Chunk{Pass<float>(architecture_, mixers, config.n_chunk, n, true), {}, {}, {}, {}, 0, 0});
     chunk->gradients.flat.resize(state_.parameters.size());
     chunk->inputs.resize(static_cast<std::size_t>(config.n_chunk * n));
-    chunk->targets = chunk->inputs;
+    chunk->targets = chunk->scored = chunk->inputs;
     chunk->gradients.plans.resize(plans.size());
     chunks_.push_back(std::move(chunk));
   }
@@ -137,21 +160,27 @@ void Trainer::restore(TrainingState state) {
   state_ = std::move(state);
 }
 
-void Trainer::run_chunk(index_t i, std::span<const PositionPlan> plans, StopToken stop) {
+void Trainer::fill_chunk(index_t i) {
   Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
-  const index_t n = config_.model.train_length;
-  std::vector<std::uint8_t> sequence(static_cast<std::size_t>(n + 1));
+  const auto n = static_cast<std::size_t>(config_.model.train_length);
   for (index_t s = 0; s < config_.n_chunk; ++s) {
-    fill_sequence(config_, text_, state_.step, i * config_.n_chunk + s, sequence);
-    std::copy_n(sequence.begin(), n, chunk.inputs.begin() + s * n);
-    std::copy_n(sequence.begin() + 1, n, chunk.targets.begin() + s * n);
+    const auto its = [&](std::vector<std::uint8_t>& all) {
+      return std::span(all).subspan(static_cast<std::size_t>(s) * n, n);
+    };
+    data_->fill(config_, state_.step, i * config_.n_chunk + s,
+                {its(chunk.inputs), its(chunk.targets), its(chunk.scored)});
   }
+  chunk.n_scored = std::ranges::count(chunk.scored, 1);
+}
+
+void Trainer::run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop) {
+  Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
   std::fill(chunk.gradients.flat.begin(), chunk.gradients.flat.end(), 0.0F);
   for (std::size_t l = 0; l < plans.size(); ++l)
     if (const Layer& layer = architecture_.layers()[l]; layer.learns_positions)
       chunk.gradients.plans[l] = PlanGradients(plans[l], layer.position->traits().learns_angles);
   chunk.pass.forward(state_.parameters, plans, chunk.inputs, stop);
-  chunk.loss = chunk.pass.cross_entropies(chunk.targets, 1.0F / static_cast<float>(config_.n_batch * n));
+  chunk.loss = chunk.pass.cross_entropies(chunk.targets, 1.0F / static_cast<float>(n_scored), chunk.scored);
   chunk.pass.backward(state_.parameters, plans, chunk.inputs, chunk.gradients, stop);
 }
 
@@ -232,11 +261,14 @@ StepReport Trainer::step(StopToken stop) {
   const Seed position_seed =
       Seed{config_.seed}.derive("positions").derive(static_cast<std::uint64_t>(state_.step));
   const auto plans = architecture_.plans(state_.parameters, config_.model.train_length, true, position_seed);
-  parallel_for(static_cast<index_t>(chunks_.size()), 1,
-               [&](index_t begin, index_t) { run_chunk(begin, plans, stop); });
+  const auto n_chunks = static_cast<index_t>(chunks_.size());
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { fill_chunk(i); });
+  index_t n_scored = 0;
+  for (const auto& chunk : chunks_) n_scored += chunk->n_scored;
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { run_chunk(i, n_scored, plans, stop); });
   StepReport report;
   for (const auto& chunk : chunks_) report.loss += chunk->loss;
-  report.loss /= static_cast<double>(config_.n_batch * config_.model.train_length);
+  report.loss /= static_cast<double>(n_scored);
   reduce_gradients(plans, position_seed);
   const double scale = clipped_scale(report.gradient_norm);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm))

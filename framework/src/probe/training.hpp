@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "probe/pass.hpp"
+#include "probe/training_data.hpp"
 
 namespace borel::probe {
 
@@ -35,12 +36,8 @@ struct TrainingConfig {
 /// Linear warm-up, then a cosine from the peak to final_rate times the peak; step counts from 0.
 double learning_rate_at(const TrainingConfig& config, index_t step);
 
-/// Bytes 0 .. n of one training sequence (n + 1: inputs and targets). Depends on seed, step and index alone.
-void fill_sequence(const TrainingConfig& config, std::span<const std::uint8_t> text, index_t step,
-                   index_t index, std::span<std::uint8_t> out);
-
 struct StepReport {
-  double loss = 0;  ///< mean over the batch's tokens, nats
+  double loss = 0;  ///< mean over the batch's scored tokens, nats
   double gradient_norm = 0, learning_rate = 0;
 };
 
@@ -59,10 +56,18 @@ double mean_loss(const Architecture& architecture, std::span<const float> parame
 /// Mixers of the plugins of all layers.
 std::vector<std::unique_ptr<PluginMixer>> plugin_mixers(const Architecture& architecture);
 
+/// How often the largest logit is the target, where one is asked for. Threads: as mean_loss.
+double recall_accuracy(const Architecture& architecture, std::span<const float> parameters,
+                       const RecallSequences& sequences, StopToken stop = {});
+
+/// @throws MethodError when the mechanism of a layer has no gradients
+void check_trainable(const Architecture& architecture);
+
 class Trainer {
  public:
-  /// @throws ParamError, MethodError when a mechanism has no gradients, or an encoding cannot serve the training length
+  /// Learns a text. @throws ParamError, MethodError as check_trainable, or when an encoding cannot serve the training length
   Trainer(const TrainingConfig& config, const Registry& registry, std::span<const std::uint8_t> text);
+  Trainer(const TrainingConfig& config, const Registry& registry, std::unique_ptr<const TrainingData> data);
 
   const Architecture& architecture() const { return architecture_; }
   const TrainingConfig& config() const { return config_; }
@@ -78,17 +83,19 @@ class Trainer {
   struct Chunk {
     Pass<float> pass;
     NetworkGradients<float> gradients;
-    std::vector<std::uint8_t> inputs, targets;
+    std::vector<std::uint8_t> inputs, targets, scored;
+    index_t n_scored = 0;
     double loss = 0;
   };
-  void run_chunk(index_t i, std::span<const PositionPlan> plans, StopToken stop);
+  void fill_chunk(index_t i);
+  void run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop);
   void reduce_gradients(std::span<const PositionPlan> plans, Seed position_seed);
   double clipped_scale(double& norm) const;
   void update(double rate, double gradient_scale);
 
   TrainingConfig config_;
   Architecture architecture_;
-  std::span<const std::uint8_t> text_;
+  std::unique_ptr<const TrainingData> data_;
   std::vector<std::unique_ptr<PluginMixer>> owned_mixers_;
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::vector<float> gradient_;

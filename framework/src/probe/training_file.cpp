@@ -42,6 +42,8 @@ struct TrainingFields {
               "Hidden units of a block.");
     p.choice("feed_forward", model.feed_forward, {{"gelu", FeedForward::gelu}, {"gated", FeedForward::gated}},
              "gelu (tanh form), or gated: silu(a) b.");
+    p.integer("short_convolution", model.short_convolution, Range::closed(0, 64), "tokens",
+              "Taps of a causal convolution on q, k and v; 0 switches it off.");
     p.integer("length", model.train_length, Range::closed(2, 1 << 16), "tokens",
               "Length of a training sequence.");
     p.text("attention", attention, "Attention of all layers, or one method per layer.");

@@ -35,7 +35,7 @@ struct Options {
   }
 };
 
-struct Keys {
+struct Rows {
   std::vector<float> values;
   TensorView<const float, 3> view;
 };
@@ -45,9 +45,19 @@ TensorView<const float, 3> tensor(const Dataset& data, std::string_view name) {
   return {data.floats(name).data(), {shape[0], shape[1], shape[2]}};
 }
 
+void copy_rows(TensorView<const float, 3> x, std::span<const index_t> rows, Rows& out) {
+  out.values.reserve(static_cast<std::size_t>(x.shape(0) * x.shape(2)) * rows.size());
+  for (index_t h = 0; h < x.shape(0); ++h)
+    for (const index_t i : rows) {
+      const std::span<const float> row = x.row(h, i);
+      out.values.insert(out.values.end(), row.begin(), row.end());
+    }
+  out.view = {out.values.data(), {x.shape(0), static_cast<index_t>(rows.size()), x.shape(2)}};
+}
+
 // n random keys of every head, in their original order, so that causal methods see the same sequence.
-Keys choose_keys(TensorView<const float, 3> k, index_t n, Seed seed) {
-  Keys chosen;
+Rows choose_keys(TensorView<const float, 3> k, index_t n, Seed seed) {
+  Rows chosen;
   if (n == k.shape(1)) {
     chosen.view = k;
     return chosen;
@@ -59,13 +69,19 @@ Keys choose_keys(TensorView<const float, 3> k, index_t n, Seed seed) {
     std::swap(order[static_cast<std::size_t>(i)],
               order[static_cast<std::size_t>(i) + rng.below(order.size() - static_cast<std::size_t>(i))]);
   std::sort(order.begin(), order.begin() + n);
-  chosen.values.reserve(static_cast<std::size_t>(k.shape(0) * n * k.shape(2)));
-  for (index_t h = 0; h < k.shape(0); ++h)
-    for (index_t i = 0; i < n; ++i) {
-      const std::span<const float> row = k.row(h, order[static_cast<std::size_t>(i)]);
-      chosen.values.insert(chosen.values.end(), row.begin(), row.end());
-    }
-  chosen.view = {chosen.values.data(), {k.shape(0), n, k.shape(2)}};
+  copy_rows(k, std::span(order).first(static_cast<std::size_t>(n)), chosen);
+  return chosen;
+}
+
+Rows rows_of(TensorView<const float, 3> x, index_t first, index_t n) {
+  Rows chosen;
+  if (n == x.shape(1)) {
+    chosen.view = x;
+    return chosen;
+  }
+  std::vector<index_t> rows(static_cast<std::size_t>(n));
+  std::iota(rows.begin(), rows.end(), first);
+  copy_rows(x, rows, chosen);
   return chosen;
 }
 
@@ -76,7 +92,7 @@ double mean(const std::vector<double>& values) {
 class AttentionConcentration final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.concentration"; }
-  int version() const override { return 4; }
+  int version() const override { return 5; }
   std::string_view summary() const override {
     return "How far a mechanism concentrates its weights on few keys";
   }
@@ -104,7 +120,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     const AttentionPair pair = make_attention_pair(input);
     if (!pair.attention->traits().linear_in_v && !pair.attention->weights())
       return "the mechanism has no weight matrix (not linear in v, and no weights of its own)";
-    return refuses_setting(pair, s.h_q, s.n_q, s.n_k, s.d_k, s.d_k, setting(pair, s));
+    return refuses_setting(pair, s.h_q, queries_of_a_call(pair, s), s.n_k, s.d_k, s.d_k, setting(pair, s));
   }
 
   double memory_bytes(const CellInput& input) const override {
@@ -116,10 +132,10 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     const Sizes s = sizes(input);
     const AttentionPair pair = make_attention_pair(input);
     const TensorView<const float, 3> q = tensor(*input.dataset, "q");
-    const Keys keys = choose_keys(tensor(*input.dataset, "k"), s.n_k, input.seed);
-    const PreparedCall prepared(pair, q, keys.view, keys.view, setting(pair, s), input.seed, input.stop);
+    const Rows keys = choose_keys(tensor(*input.dataset, "k"), s.n_k, input.seed);
 
-    std::vector<double> sparsity, entropy, support, largest;
+    std::vector<double> sparsity(static_cast<std::size_t>(s.h_q * s.n_q));
+    std::vector<double> entropy(sparsity.size()), support(sparsity.size()), largest(sparsity.size());
     Picture map{"attention map, each row relative to its largest weight",
                 "key",
                 "query",
@@ -127,31 +143,37 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
                 std::min(s.n_k, k_map_cols),
                 {}};
     index_t rank = 0;
-    const index_t rows_at_once = std::clamp<index_t>(k_block_floats / s.n_k, 1, s.n_q);
-    std::vector<float> storage(static_cast<std::size_t>(rows_at_once * s.n_k));
     std::vector<float> rank_block;
     const index_t n_rank_keys = std::min<index_t>(read(input.options).n_rank, s.n_k);
     const index_t n_rank_rows = std::min<index_t>(read(input.options).n_rank, s.n_q);
-    for (index_t h = 0; h < s.h_q; ++h)
-      for (index_t begin = 0; begin < s.n_q; begin += rows_at_once) {
-        input.stop.throw_if_stopped();
-        const index_t end = std::min(begin + rows_at_once, s.n_q);
-        TensorView<float, 2> weights(storage.data(), {end - begin, s.n_k});
-        effective_weights(*pair.attention, prepared.call(), h, begin, end, weights);
-        for (index_t i = 0; i < end - begin; ++i) {
-          const std::span<float> row = weights.row(i);
-          expect_finite("weights", begin + i, row);
-          const Concentration c = concentration_of(row);
-          sparsity.push_back(c.sparsity);
-          entropy.push_back(c.entropy_nats);
-          support.push_back(c.effective_support);
-          largest.push_back(c.max_weight);
-          if (h == 0 && begin + i < map.n_rows)
-            add_map_row(row.last(static_cast<std::size_t>(map.n_cols)), map);
-          if (h == 0 && begin + i < n_rank_rows)
-            rank_block.insert(rank_block.end(), row.end() - n_rank_keys, row.end());
+    const auto take = [&](index_t h, index_t i, std::span<float> row) {
+      expect_finite("weights", i, row);
+      const Concentration c = concentration_of(row);
+      const auto at = static_cast<std::size_t>(h * s.n_q + i);
+      sparsity[at] = c.sparsity;
+      entropy[at] = c.entropy_nats;
+      support[at] = c.effective_support;
+      largest[at] = c.max_weight;
+      if (h == 0 && i < map.n_rows) add_map_row(row.last(static_cast<std::size_t>(map.n_cols)), map);
+      if (h == 0 && i < n_rank_rows) rank_block.insert(rank_block.end(), row.end() - n_rank_keys, row.end());
+    };
+
+    const index_t at_once = queries_of_a_call(pair, s);
+    for (index_t first = 0; first < s.n_q; first += at_once) {
+      const Rows queries = rows_of(q, first, at_once);
+      const PreparedCall prepared(pair, queries.view, keys.view, keys.view, setting(pair, s), input.seed,
+                                  input.stop);
+      const index_t rows_at_once = std::clamp<index_t>(k_block_floats / s.n_k, 1, at_once);
+      std::vector<float> storage(static_cast<std::size_t>(rows_at_once * s.n_k));
+      for (index_t h = 0; h < s.h_q; ++h)
+        for (index_t begin = 0; begin < at_once; begin += rows_at_once) {
+          input.stop.throw_if_stopped();
+          const index_t end = std::min(begin + rows_at_once, at_once);
+          TensorView<float, 2> weights(storage.data(), {end - begin, s.n_k});
+          effective_weights(*pair.attention, prepared.call(), h, begin, end, weights);
+          for (index_t i = begin; i < end; ++i) take(h, first + i, weights.row(i - begin));
         }
-      }
+    }
     rank = numerical_rank({rank_block.data(), {n_rank_rows, n_rank_keys}});
 
     CellResult result;
@@ -184,7 +206,11 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     return {q[0], q[1], wanted == 0 ? k[1] : std::min(wanted, k[1]), q[2]};
   }
 
-  // Every query sees every key; causal-only mechanisms read the queries after all keys.
+  /// Every query sees every key. Causal-only mechanisms read each query by itself, at the last key: standing one after
+  /// another they would see ever older keys.
+  static index_t queries_of_a_call(const AttentionPair& pair, const Sizes& s) {
+    return pair.attention->traits().bidirectional ? s.n_q : 1;
+  }
   static AttentionSetting setting(const AttentionPair& pair, const Sizes& s) {
     AttentionSetting setting;
     setting.causal = !pair.attention->traits().bidirectional;

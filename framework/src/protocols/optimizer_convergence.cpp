@@ -76,7 +76,7 @@ struct Problem {
 
   Problem(const CellInput& input, const Options& options)
       : method(input.registry->make<Optimizer>(input.methods.at(0))),
-        objective(make_objective(*input.dataset)) {
+        objective(make_problem(*input.dataset, *input.registry)) {
     start = starting_point(objective->size(), input.repetition, input.seed);
     stop.gap_tolerance = options.tolerance;
     stop.budget.max_iterations = options.max_iterations;
@@ -109,7 +109,12 @@ std::optional<Work> work_to(const CellInput& input, const Options& options, doub
   return Work{static_cast<double>(found.outcome.iterations), calls};
 }
 
-/// The path in the triangle with corners (0, 0), (1, 0), (1/2, sqrt(3)/2).
+/// Corners of the triangle that stands for the simplex of three coordinates.
+Curve triangle() {
+  return {"the simplex", "", "", false, false, {0, 1, 0.5, 0}, {0, 0, std::sqrt(0.75), 0}, "path"};
+}
+
+/// The path in that triangle.
 Curve triangle_path(const Trace& trace, const std::vector<double>& end) {
   Curve path{"path", "p_2 + p_3 / 2", "sqrt(3) p_3 / 2", false, false, {}, {}};
   const auto add = [&](const std::vector<double>& p) {
@@ -258,7 +263,10 @@ class OptimizerConvergence final : public ProtocolWithOptions<Options> {
       add(level.calls, work->calls, Direction::lower_is_better);
     }
 
-    if (problem.objective->size() == 3) result.curves.push_back(triangle_path(trace, found.state));
+    if (problem.objective->size() == 3) {
+      result.curves.push_back(triangle());
+      result.curves.push_back(triangle_path(trace, found.state));
+    }
     const auto iteration = [](const Trace::Point& point) { return static_cast<double>(point.iteration + 1); };
     const auto gap_of = [](const Trace::Point& point) { return std::max(point.gap, k_smallest_gap); };
     result.curves.push_back(thinned_curve({"gap", "iteration + 1", "Frank-Wolfe gap", true, true, {}, {}},

@@ -66,7 +66,9 @@ struct FlowCase {
 
   FlowCase(const CellInput& input, const Options& options, std::int64_t halvings)
       : method(input.registry->make<Optimizer>(finer(*input.registry, input.methods.at(0), halvings))),
-        objective(make_free_energy(*input.dataset, index_t{1} << halvings)),
+        objective(is_problem_plugin(input.dataset->attribute("", "objective"))
+                      ? make_problem(*input.dataset, *input.registry)
+                      : make_free_energy(*input.dataset, index_t{1} << halvings)),
         start(objective->start(input.seed.derive("start"))) {
     stop.time_horizon = options.time_horizon;
     stop.stationarity_tolerance = options.stationarity_tolerance;
@@ -135,14 +137,16 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
   }
 
   std::string refuses(const CellInput& input) const override {
-    if (const std::string objective = input.dataset->attribute("", "objective"); objective != "free_energy")
-      return fmt::format("the problem is {}, this protocol is for free_energy", objective);
+    if (input.dataset->attribute("", "domain") == "simplex")
+      return fmt::format(
+          "the problem is {} on the simplex, this protocol is for free energies on grids and of particles",
+          input.dataset->attribute("", "objective"));
     const FlowCase run(input, read(input.options), 0);
     return run.method->refuses(*run.objective);
   }
 
   double memory_bytes(const CellInput& input) const override {
-    const auto objective = make_free_energy(*input.dataset, 1);
+    const auto objective = make_problem(*input.dataset, *input.registry);
     return 8.0 * 64 * static_cast<double>(objective->size()) + 64.0 * k_max_trace_points;
   }
 
@@ -167,9 +171,9 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
       if (std::isfinite(value)) result.metrics.push_back({name, "", value, direction});
     };
     if (main.on_grid())
-      compare_cells(input, options, main, found, add, result);
+      compare_cells(input, options, main, trace, found, add, result);
     else
-      compare_particles(options, main, found, add, result);
+      compare_particles(options, main, trace, found, add, result);
     const double energy =
         main.on_grid()
             ? static_cast<const GridObjective&>(*main.objective).value(found.state)
@@ -205,7 +209,7 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
   }
 
   template <class Add>
-  void compare_cells(const CellInput& input, const Options& options, const FlowCase& main,
+  void compare_cells(const CellInput& input, const Options& options, const FlowCase& main, const Trace& trace,
                      const OptimizerResult& found, Add&& add, CellResult& result) const {
     const auto& grid = static_cast<const GridObjective&>(*main.objective).grid();
     const double mass = std::accumulate(found.state.begin(), found.state.end(), 0.0) * grid.cell_volume();
@@ -213,7 +217,7 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
     add("l1_error", error, Direction::lower_is_better);
     add("mass_error", std::abs(mass - 1), Direction::lower_is_better);
     if (std::isfinite(error) && options.halvings > 0 && options.time_horizon > 0 &&
-        !input.dataset->has("start")) {
+        !input.dataset->has("start") && !is_problem_plugin(input.dataset->attribute("", "objective"))) {
       Curve errors{"error_by_cells", "cells per axis", "integral of |p - exact|", true, true, {}, {}};
       errors.x.push_back(static_cast<double>(grid.n_cells[0]));
       errors.y.push_back(error);
@@ -248,30 +252,62 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
       result.curves.push_back({"exact density", "x", "p", false, false, x, exact, "density"});
     }
     result.curves.push_back({"density", "x", "p", false, false, x, found.state});
+    std::vector<std::vector<double>> states;
+    for (const Trace::Snapshot& snapshot : trace.snapshots()) states.push_back(snapshot.state);
+    states.push_back(found.state);
+    result.pictures.push_back(evolution(states, grid.begin[0], grid.end[0]));
+  }
+
+  /// Densities at the snapshots of the trace (steps 0, 1, 2, 4, 8 ...) and at the end, from above to below.
+  static Picture evolution(const std::vector<std::vector<double>>& densities, double begin, double end) {
+    Picture picture{"density in time",
+                    fmt::format("x from {:g} to {:g}", begin, end),
+                    "steps 0, 1, 2, 4, 8 … and the last one",
+                    static_cast<std::int64_t>(densities.size()),
+                    static_cast<std::int64_t>(densities.front().size()),
+                    {}};
+    for (const std::vector<double>& density : densities)
+      picture.values.insert(picture.values.end(), density.begin(), density.end());
+    return picture;
   }
 
   template <class Add>
-  static void compare_particles(const Options& options, const FlowCase& main, const OptimizerResult& found,
-                                Add&& add, CellResult& result) {
+  static void compare_particles(const Options& options, const FlowCase& main, const Trace& trace,
+                                const OptimizerResult& found, Add&& add, CellResult& result) {
     const index_t d = main.energy().n_dims();
     const TensorView<const double, 2> x = points(main, found.state);
-    const auto n = static_cast<double>(x.shape(0));
     if (d <= 2) compare_moments(options, main, x, add);
     if (d != 1) return;
-    // histogram of the particles for the figure
-    std::vector<double> sorted = found.state;
-    std::ranges::sort(sorted);
-    const double low = sorted.front(), width = (sorted.back() - low) / static_cast<double>(k_histogram_bins);
-    if (!(width > 0)) return;
-    Curve density{"density", "x", "p", false, false, {}, {}};
-    for (index_t bin = 0; bin < k_histogram_bins; ++bin) {
-      const double begin = low + static_cast<double>(bin) * width;
-      const auto count =
-          std::ranges::upper_bound(sorted, begin + width) - std::ranges::upper_bound(sorted, begin);
-      density.x.push_back(begin + 0.5 * width);
-      density.y.push_back(static_cast<double>(count) / (n * width));
-    }
+    const auto [low, high] = std::ranges::minmax(found.state);
+    if (!(low < high)) return;
+    const double width = (high - low) / static_cast<double>(k_histogram_bins);
+    Curve density{"density", "x", "p", false, false, {}, particle_density(found.state, low, high)};
+    for (index_t bin = 0; bin < k_histogram_bins; ++bin)
+      density.x.push_back(low + (static_cast<double>(bin) + 0.5) * width);
     result.curves.push_back(std::move(density));
+
+    double first = low, last = high;
+    for (const Trace::Snapshot& snapshot : trace.snapshots()) {
+      const auto ends = std::ranges::minmax(snapshot.state);
+      first = std::min(first, ends.min);
+      last = std::max(last, ends.max);
+    }
+    std::vector<std::vector<double>> densities;
+    for (const Trace::Snapshot& snapshot : trace.snapshots())
+      densities.push_back(particle_density(snapshot.state, first, last));
+    densities.push_back(particle_density(found.state, first, last));
+    result.pictures.push_back(evolution(densities, first, last));
+  }
+
+  /// Histogram of particles in one dimension, as a density.
+  static std::vector<double> particle_density(const std::vector<double>& particles, double low, double high) {
+    const double width = (high - low) / static_cast<double>(k_histogram_bins);
+    std::vector<double> density(static_cast<std::size_t>(k_histogram_bins));
+    for (double x : particles) {
+      const auto bin = std::clamp(static_cast<index_t>((x - low) / width), index_t{0}, k_histogram_bins - 1);
+      density[static_cast<std::size_t>(bin)] += 1 / (static_cast<double>(particles.size()) * width);
+    }
+    return density;
   }
 
   /// Mean and variance against those of the exact density, which is integrated over a box around the particles.

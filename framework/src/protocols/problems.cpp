@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "borel/error.hpp"
+#include "dataset/dataset_writer.hpp"
 #include "protocols/free_energy_problems.hpp"
 #include "protocols/simplex_problems.hpp"
 
@@ -176,6 +177,30 @@ std::unique_ptr<Objective> make_free_energy(const Dataset& data, index_t refinem
     throw DatasetError(
         fmt::format("dataset '{}': particles need the array /particles or the attribute n_particles", id));
   return particle_problem(free_energy_spec(data, dims), static_cast<index_t>(data.number("", "n_particles")));
+}
+
+bool is_problem_plugin(std::string_view dataset_name) {
+  return dataset_name.starts_with("problem/") && !dataset_name.ends_with(".h5");
+}
+
+std::shared_ptr<const Dataset> problem_plugin_dataset(const std::string& name, const Registry& registry,
+                                                      const std::string& plugin_sha256) {
+  const MethodSpec spec = parse_method_spec(name, "problem");
+  const MethodEntry& entry = registry.entry("problem", spec.id);
+  const auto maker = registry.make<ProblemMaker>(spec);
+  DatasetWriter writer(DatasetKind::problem, name, entry.info.summary, entry.info.source, "none");
+  writer.attribute("", "objective", entry.canonical(spec));
+  writer.attribute("", "domain", maker->describe().front().second);
+  writer.attribute("", "plugin", plugin_sha256);
+  writer.seal();
+  return Dataset::from(writer);
+}
+
+std::unique_ptr<Objective> make_problem(const Dataset& dataset, const Registry& registry) {
+  const std::string objective = dataset.attribute("", "objective");
+  if (!is_problem_plugin(objective)) return make_objective(dataset);
+  return registry.make<ProblemMaker>(parse_method_spec(objective, "problem"))
+      ->make(Seed{0}.derive(objective));
 }
 
 std::unique_ptr<Objective> make_objective(const Dataset& dataset) {

@@ -247,7 +247,7 @@ std::optional<Figure> curve_figure(const ComparisonGroup& group, const std::stri
   const bool marks = most_points <= 24;
   std::vector<LegendItem> items;
   for (const Line& line : lines)
-    items.push_back({shorten(group.short_names[line.entry], k_label_limit), line.entry, true, marks});
+    items.push_back({shorten_label(group.short_names[line.entry], k_label_limit), line.entry, true, marks});
   for (const Reference& reference : references)
     if (reference.is_shared)
       items.push_back({shorten(reference.name, k_label_limit), k_reference_series, true, false});

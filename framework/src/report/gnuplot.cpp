@@ -125,7 +125,7 @@ std::string script_head(const Figure& figure) {
   std::string head = fmt::format("# {}\n# Redraw: gnuplot {}.gp\n", shorten(figure.title, 100), figure.name);
   head += "reset\nset encoding utf8\nset datafile missing 'NaN'\nif (!exists('borel_web')) {\n";
   head += fmt::format(
-      "  set terminal pdfcairo enhanced color size {:.2f}cm,{:.2f}cm font 'sans,11' fontscale 0.75\n",
+      "  set terminal pdfcairo enhanced color size {:.2f}cm,{:.2f}cm font 'sans,11' fontscale 0.66\n",
       figure.width_px * 2.54 / 96, figure.height_px * 2.54 / 96);
   head += fmt::format("  set output '{}.pdf'\n", figure.name);
   for (const WebColour& colour : k_web_colours)

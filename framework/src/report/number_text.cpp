@@ -12,6 +12,21 @@ namespace {
 
 bool starts_character(char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }
 
+/// "{scheme=euler, of=pi{factor=2}}" -> "{euler, pi{2}}"
+std::string without_names(std::string_view params) {
+  std::string text;
+  std::size_t name = 0;  // where the parameter that is being read began in `text`
+  for (char c : params) {
+    if (c == '=') {
+      text.resize(name);
+    } else {
+      text += c;
+      if (c == '{' || c == ' ') name = text.size();
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string number_text(double value, int digits) {
@@ -91,6 +106,18 @@ std::string shorten(std::string_view text, std::size_t n_max) {
   std::size_t n = 0, end = 0;
   while (end < text.size() && (!starts_character(text[end]) || n++ < n_max - 1)) ++end;
   return std::string(text.substr(0, end)) + "…";
+}
+
+std::string shorten_label(std::string_view label, std::size_t n_max) {
+  const std::size_t brace = label.find('{');
+  if (brace == std::string_view::npos || character_count(label) <= n_max) return shorten(label, n_max);
+  constexpr std::size_t k_least_name = 4;
+  const std::size_t name = std::min(brace, k_least_name);
+  std::string params(label.substr(brace));
+  if (name + 1 + character_count(params) > n_max) params = without_names(params);
+  const std::size_t n_params = character_count(params);
+  const std::size_t room = n_max > n_params ? n_max - n_params : 0;
+  return shorten(shorten(label.substr(0, brace), std::max(name + 1, room)) + params, n_max);
 }
 
 }  // namespace borel

@@ -27,6 +27,9 @@ std::string timed_words(std::string_view name);
 std::string counted(std::size_t n, std::string_view thing);
 /// At most `n_max` characters (code points), the last one an ellipsis when something is cut.
 std::string shorten(std::string_view text, std::size_t n_max);
+/// The same for names of methods: what tells them apart stands in braces, so the name before them is cut first (down to
+/// four characters), then the names of parameters go: "expo…{variant=accelerated}", "fokk…{crank_nicolson, 0.0125}".
+std::string shorten_label(std::string_view label, std::size_t n_max);
 std::size_t character_count(std::string_view text);
 
 }  // namespace borel

@@ -96,9 +96,9 @@ std::optional<Figure> picture_figure(const ComparisonGroup& group, const std::st
                      static_cast<double>(picture.n_rows) - 0.5);
     g += fmt::format(
         "set label 1 {} at screen {:.4f}, screen {:.4f} center font ',12' textcolor rgb ink noenhanced\n",
-        gnuplot_text(shared
-                         ? "the same for all methods"
-                         : shorten(group.short_names[panels[i].entry], static_cast<std::size_t>(side / 7))),
+        gnuplot_text(
+            shared ? "the same for all methods"
+                   : shorten_label(group.short_names[panels[i].entry], static_cast<std::size_t>(side / 7))),
         across(x + side / 2.0), up(y - 9));
     g += fmt::format("plot $panel{} matrix with image notitle\nunset colorbox\n", panels[i].entry);
   }

@@ -71,7 +71,7 @@ std::optional<Figure> profile_figure(const ComparisonGroup& group, const MetricI
     g += gnuplot_block(block, rows);
     plots += fmt::format("{}${} using 1:2 with steps lc rgb {} dt {} lw 1.8 notitle", e ? ", " : "", block,
                          series_colour(e), series_dash(e));
-    items.push_back({shorten(group.short_names[e], k_label_limit), e, true, false});
+    items.push_back({shorten_label(group.short_names[e], k_label_limit), e, true, false});
   }
   const int plot_height_px = 320;
   const Legend legend = legend_below(items, figure.width_px, plot_height_px);

@@ -10,7 +10,7 @@
 namespace borel {
 namespace {
 
-constexpr std::size_t k_label_limit = 28;
+constexpr std::size_t k_label_limit = 32;
 
 }  // namespace
 
@@ -33,7 +33,7 @@ Figure ranking_figure(const ComparisonGroup& group, const Comparison& comparison
     const Standing& s = comparison.standings[i];
     const std::string& entry = group.entries[s.entry];
     const double y = static_cast<double>(i);
-    const std::string label = shorten(group.short_names[s.entry], k_label_limit);
+    const std::string label = shorten_label(group.short_names[s.entry], k_label_limit);
     longest = std::max(longest, text_width_px(label));
     labels += (i ? ", " : "") + gnuplot_text(label) + fmt::format(" {}", i);
     points.push_back({s.average_rank, y, static_cast<double>(s.entry)});
@@ -81,7 +81,7 @@ Figure critical_difference_figure(const ComparisonGroup& group, const Comparison
   figure.csv = "method,average_rank,critical_difference\n";
   double longest = 0;
   for (const Standing& s : comparison.standings) {
-    longest = std::max(longest, text_width_px(shorten(group.short_names[s.entry], 22)));
+    longest = std::max(longest, text_width_px(shorten_label(group.short_names[s.entry], k_label_limit)));
     figure.csv += fmt::format("{},{},{}\n", csv_field(group.entries[s.entry]), exact_text(s.average_rank),
                               exact_text(cd));
   }
@@ -130,8 +130,8 @@ Figure critical_difference_figure(const ComparisonGroup& group, const Comparison
     line(s.average_rank, axis, s.average_rank, level, style);
     line(s.average_rank, level, left ? 1 : static_cast<double>(k), level, style);
     g += fmt::format("set label {} at graph {},first {} {} textcolor rgb ink noenhanced\n",
-                     gnuplot_text(shorten(group.short_names[s.entry], 22)), left ? "-0.015" : "1.015", level,
-                     left ? "right" : "left");
+                     gnuplot_text(shorten_label(group.short_names[s.entry], k_label_limit)),
+                     left ? "-0.015" : "1.015", level, left ? "right" : "left");
   }
   g += "plot NaN notitle\n";
   return figure;

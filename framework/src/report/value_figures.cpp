@@ -10,7 +10,7 @@
 namespace borel {
 namespace {
 
-constexpr std::size_t k_label_limit = 28;
+constexpr std::size_t k_label_limit = 32;
 constexpr double k_log_ratio = 50;  ///< values that span more than this are shown on a log axis
 
 struct Range {
@@ -34,16 +34,25 @@ std::string log_axis(char axis, const Range& range) {
   return log_axis(axis);
 }
 
-/// About five labels, at 1, 2 or 5 times a power of ten, with room at both ends.
+/// About five labels, at 1, 2 or 5 times a power of ten, with room at both ends. Values that share their first digits
+/// have labels at the ends only, long enough to tell them apart.
 std::string linear_axis(const Range& range) {
   const double width = range.high > range.low ? range.high - range.low : std::max(std::abs(range.low), 1.0);
+  const auto ends = [&](double room) {
+    return fmt::format("set xrange [{:.17g}:{:.17g}]\n", range.low - room * width, range.high + room * width);
+  };
+  if (width < 2e-3 * std::abs(range.low)) {
+    const int digits = static_cast<int>(std::ceil(std::log10(std::abs(range.low) / width))) + 2;
+    return ends(0.4) + fmt::format("set xtics ({} {:.17g}, {} {:.17g})\n",
+                                   gnuplot_text(number_text(range.low, digits)), range.low,
+                                   gnuplot_text(number_text(range.high, digits)), range.high);
+  }
   const double raw = width / 4, power = std::pow(10.0, std::floor(std::log10(raw)));
   const double step = raw / power < 1.5   ? power
                       : raw / power < 3.5 ? 2 * power
                       : raw / power < 7.5 ? 5 * power
                                           : 10 * power;
-  return fmt::format("set xrange [{:.9g}:{:.9g}]\nset xtics {:.9g}\n", range.low - 0.08 * width,
-                     range.high + 0.08 * width, step);
+  return ends(0.08) + fmt::format("set xtics {:.9g}\n", step);
 }
 
 std::string_view better_text(Direction direction) {
@@ -78,21 +87,24 @@ Figure heat_map_figure(const ComparisonGroup& group, const MetricInfo& metric) {
 
   double longest = 0;
   for (const std::string& entry : group.short_names)
-    longest = std::max(longest, text_width_px(shorten(entry, k_label_limit)));
+    longest = std::max(longest, text_width_px(shorten_label(entry, k_label_limit)));
   const double left = longest + 16;
-  figure.width_px = std::max(480, static_cast<int>(left) + 20 + 78 * static_cast<int>(n_datasets));
-  const double cell_width = (figure.width_px - left - 10) / static_cast<double>(n_datasets);
   std::size_t longest_name = 0;
   for (const std::string& dataset : group.datasets)
     longest_name = std::max(longest_name, character_count(dataset));
-  const bool turned = 7.0 * static_cast<double>(longest_name) > cell_width;
+  const double least_width = 78 * static_cast<double>(n_datasets);
+  const bool turned = 7.0 * static_cast<double>(longest_name) >
+                      std::max(78.0, (450 - left) / static_cast<double>(n_datasets));
+  // Names that are turned lean over what stands right of the last column.
+  const double right = turned ? std::min(120.0, 5 * static_cast<double>(longest_name)) : 10;
+  figure.width_px = std::max(480, static_cast<int>(left + least_width + right) + 10);
   const double top = turned ? std::min(130.0, 24 + 5.4 * static_cast<double>(longest_name)) : 32;
   figure.height_px = static_cast<int>(top) + 10 + 30 * static_cast<int>(n_entries);
 
   std::string& g = figure.script;
   g += fmt::format(
       "set lmargin at screen {:.4f}\nset rmargin at screen {:.4f}\nset tmargin at screen {:.4f}\n",
-      left / figure.width_px, 1 - 10.0 / figure.width_px, 1 - top / figure.height_px);
+      left / figure.width_px, 1 - right / figure.width_px, 1 - top / figure.height_px);
   g += fmt::format("set bmargin at screen {:.4f}\nset xrange [-0.5:{}]\nset yrange [{}:-0.5]\n",
                    8.0 / figure.height_px, static_cast<double>(n_datasets) - 0.5,
                    static_cast<double>(n_entries) - 0.5);
@@ -135,8 +147,8 @@ Figure heat_map_figure(const ComparisonGroup& group, const MetricInfo& metric) {
   }
   std::string labels;
   for (std::size_t e = 0; e < n_entries; ++e)
-    labels +=
-        (e ? ", " : "") + gnuplot_text(shorten(group.short_names[e], k_label_limit)) + fmt::format(" {}", e);
+    labels += (e ? ", " : "") + gnuplot_text(shorten_label(group.short_names[e], k_label_limit)) +
+              fmt::format(" {}", e);
   g += "set ytics (" + labels + ") noenhanced\nplot NaN notitle\n";
   return figure;
 }
@@ -170,7 +182,7 @@ Figure values_figure(const ComparisonGroup& group, const MetricInfo& metric, std
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
     const double y = static_cast<double>(i);
-    std::string label = shorten(group.short_names[row.entry], k_label_limit);
+    std::string label = shorten_label(group.short_names[row.entry], k_label_limit);
     if (row.summary.values.empty()) label += " (no value)";
     longest = std::max(longest, text_width_px(label));
     labels += (i ? ", " : "") + gnuplot_text(label) + fmt::format(" {}", i);
@@ -272,7 +284,7 @@ std::optional<Figure> cost_figure(const ComparisonGroup& group, const MetricInfo
     const double low = p.value.interval.known() ? p.value.interval.lower : p.value.mean,
                  high = p.value.interval.known() ? p.value.interval.upper : p.value.mean;
     marks.push_back({p.seconds, p.value.mean, p.low, p.high, low, high, static_cast<double>(p.entry)});
-    items.push_back({shorten(group.short_names[p.entry], k_label_limit), p.entry, false, true});
+    items.push_back({shorten_label(group.short_names[p.entry], k_label_limit), p.entry, false, true});
     figure.csv +=
         fmt::format("{},{},{},{},{},{},{},{}\n", csv_field(group.entries[p.entry]), exact_text(p.seconds),
                     exact_text(p.low), exact_text(p.high), exact_text(p.value.mean),

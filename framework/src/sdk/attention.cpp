@@ -50,6 +50,8 @@ void check_position(const PositionPlan& plan, const AttentionCall& call) {
 }
 
 constexpr index_t k_identity_block = 64;  // columns of v per pass in effective_weights
+constexpr index_t k_many_keys =
+    1024;  // from here on one backward pass costs less than passes over the identity
 
 }  // namespace
 
@@ -146,6 +148,35 @@ void check_call(const Attention& method, const AttentionCall& call, TensorView<c
   check_position(*call.position, call);
 }
 
+namespace {
+
+/// o = A v is linear in v, so d(o)/d(v) has the rows of A: with d_o[row r] the unit vector e_r, d_v[key j][r] = A[r, j].
+void weights_by_gradient(const Attention& method, AttentionCall call, index_t head,
+                         TensorView<float, 2> weights) {
+  const index_t n = call.n_q(), n_k = call.n_k(), h_q = call.h_q(), h_kv = call.h_kv(), d_k = call.q.shape(2);
+  const AttentionBackward& ability = *method.backward();
+  const auto floats = [](index_t a, index_t b, index_t c) {
+    return std::vector<float>(static_cast<std::size_t>(a * b * c));
+  };
+  const std::vector<float> zeros = floats(1, n_k, n);
+  call.v = {zeros.data(), {h_kv, n_k, n}, {0, n, 1}};
+  call.context.d_v = n;
+  const index_t n_saved = ability.saved_per_row(call.context);
+  std::vector<float> o = floats(h_q, n, n), d_o = floats(h_q, n, n), saved = floats(h_q, n, n_saved),
+                     d_q = floats(h_q, n, d_k), d_k_of = floats(h_kv, n_k, d_k), d_v = floats(h_kv, n_k, n);
+  for (index_t r = 0; r < n; ++r) d_o[static_cast<std::size_t>((head * n + r) * n + r)] = 1;
+  ability.forward_saving(call, {o.data(), {h_q, n, n}}, {saved.data(), {h_q, n, n_saved}});
+  const TensorView<float, 3> slope(d_v.data(), {h_kv, n_k, n});
+  ability.backward(
+      call, {o.data(), {h_q, n, n}}, {saved.data(), {h_q, n, n_saved}}, {d_o.data(), {h_q, n, n}},
+      {.d_q = {d_q.data(), {h_q, n, d_k}}, .d_k = {d_k_of.data(), {h_kv, n_k, d_k}}, .d_v = slope});
+  const index_t kv_head = head / (h_q / h_kv);
+  for (index_t r = 0; r < n; ++r)
+    for (index_t j = 0; j < n_k; ++j) weights(r, j) = slope(kv_head, j, r);
+}
+
+}  // namespace
+
 void effective_weights(const Attention& method, const AttentionCall& call, index_t head, index_t begin,
                        index_t end, TensorView<float, 2> weights) {
   assert(head >= 0 && head < call.h_q() && begin >= 0 && begin <= end && end <= call.n_q());
@@ -155,7 +186,7 @@ void effective_weights(const Attention& method, const AttentionCall& call, index
   if (!method.traits().linear_in_v)
     throw MethodError("effective weights: this mechanism is not linear in v, so it has no matrix of weights");
   // Row i of A is A e_j over the unit vectors e_j: forward with blocks of the identity as v, on the asked
-  // rows only.
+  // rows only; for many keys and few rows one backward pass.
   if (method.traits().rows_interact && end - begin < call.n_q()) {  // all rows, then those asked for
     std::vector<float> all(static_cast<std::size_t>(call.n_q() * call.n_k()));
     const TensorView<float, 2> every_row(all.data(), {call.n_q(), call.n_k()});
@@ -174,6 +205,8 @@ void effective_weights(const Attention& method, const AttentionCall& call, index
     if (declared[e].tokens == ExtraInput::Tokens::query) extra[e] = extra[e].slice(1, begin, end);
   part.extra = extra;
   const index_t n_k = call.n_k();
+  if (n_k >= k_many_keys && end - begin <= k_identity_block && method.backward())
+    return weights_by_gradient(method, part, head, weights);
   std::vector<float> identity(static_cast<std::size_t>(n_k * k_identity_block));
   std::vector<float> columns(static_cast<std::size_t>(call.h_q() * (end - begin) * k_identity_block));
   for (index_t j0 = 0; j0 < n_k; j0 += k_identity_block) {

@@ -368,10 +368,13 @@ class HeadBackward {
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::query, head_, c_.row_begin, c_.row_end, extra);
     const TensorView<const float, 2> out(c_.q.plain() + c_.first_row * c_.f_pad, {n, c_.f}, {c_.f_pad, 1});
-    pass_.method().query_features_backward(
-        rows, call_.q[head_].slice(0, c_.row_begin, c_.row_end), out, rows_of(d_q_, c_.first_row, n),
-        into(Tokens::query, c_.row_begin, c_.row_end,
-             sink_.gradients.d_q[head_].slice(0, c_.row_begin, c_.row_end), d_extra));
+    with_inputs(Tokens::query, c_.row_begin, c_.row_end,
+                sink_.gradients.d_q[head_].slice(0, c_.row_begin, c_.row_end),
+                [&](TensorView<const float, 2> in, TensorView<float, 2> d_in) {
+                  pass_.method().query_features_backward(
+                      rows, in, out, rows_of(d_q_, c_.first_row, n),
+                      into(Tokens::query, c_.row_begin, c_.row_end, d_in, d_extra));
+                });
   }
 
   void key_side() {
@@ -389,9 +392,26 @@ class HeadBackward {
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::key, head_, j0, j1, extra);
     const TensorView<const float, 2> out(c_.k.plain(), {n, c_.f}, {c_.f_pad, 1});
-    pass_.method().key_features_backward(
-        rows, call_.k[source].slice(0, j0, j1), out, rows_of(d_k_, 0, n),
-        into(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1), d_extra));
+    with_inputs(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1),
+                [&](TensorView<const float, 2> in, TensorView<float, 2> d_in) {
+                  pass_.method().key_features_backward(rows, in, out, rows_of(d_k_, 0, n),
+                                                       into(Tokens::key, j0, j1, d_in, d_extra));
+                });
+  }
+
+  /// visit(what the map read, where its gradient goes); a rotation before the map is undone on the way to d_given.
+  template <class Visit>
+  void with_inputs(Tokens side, index_t begin, index_t end, TensorView<float, 2> d_given, Visit&& visit) {
+    const Scratch<float> turned(pass_.n_turned(end - begin));
+    const TensorView<const float, 2> in = pass_.inputs(side, head_, begin, end, turned);
+    if (!pass_.rotates_inputs()) return visit(in, d_given);
+    const Scratch<float> d_turned(pass_.n_turned(end - begin));
+    std::ranges::fill(d_turned.span(), 0.0f);
+    const TensorView<float, 2> d_in(d_turned.data(), {end - begin, call_.d_k()});
+    visit(in, d_in);
+    pass_.rotate_back(side, begin, end, d_in);
+    for (index_t t = 0; t < d_given.shape(0); ++t)
+      for (index_t c = 0; c < d_given.shape(1); ++c) d_given(t, c) += d_in(t, c);
   }
 
   /// The own key of read_before_write is a product of rotated rows, the denominators take plain ones.
@@ -402,7 +422,7 @@ class HeadBackward {
         for (index_t c = 0; c < c_.f; ++c) turned(t, c) += plain(t, c);
     };
     if (pass_.form().read_before_write) add();
-    pass_.rotate_back(side, begin, end, turned);
+    if (pass_.rotates()) pass_.rotate_back(side, begin, end, turned);
     if (!pass_.form().read_before_write) add();
   }
 

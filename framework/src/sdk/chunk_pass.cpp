@@ -50,7 +50,7 @@ ChunkPass::ChunkPass(const ChunkAttention& method, const AttentionCall& call, in
       tables_(2 * n_pairs_ * (call.n_q() + call.n_k())) {
   check_form(form_, call);
   if (!band_) return;
-  if (2 * n_pairs_ > f_)
+  if (2 * n_pairs_ > (form_.rotate_inputs ? call.d_k() : f_))
     throw MethodError(
         fmt::format("the rotation turns {} components, but this method has {} features", 2 * n_pairs_, f_));
   cosine_q_ = tables_.data(), sine_q_ = cosine_q_ + call.n_q() * n_pairs_;
@@ -119,21 +119,33 @@ void ChunkPass::queries(index_t head, index_t begin, index_t end, const FeatureR
   const index_t ld = f_pad();
   const TensorView<float, 2> plain(out.plain() + first_row * ld, {end - begin, f_}, {ld, 1}),
       rotated(out.rotated() + first_row * ld, {end - begin, f_}, {ld, 1});
-  method_.query_features(rows(Tokens::query, head, begin, end, extra), call_.q[head].slice(0, begin, end),
-                         plain);
-  if (band_) turn(Tokens::query, begin, end, plain, rotated);
+  const Scratch<float> turned(n_turned(end - begin));
+  method_.query_features(rows(Tokens::query, head, begin, end, extra),
+                         inputs(Tokens::query, head, begin, end, turned), plain);
+  if (rotates()) turn(Tokens::query, begin, end, plain, rotated);
 }
 
 void ChunkPass::keys(index_t head, index_t begin, index_t end, const FeatureRows& out) const {
   std::vector<TensorView<const float, 2>> extra;
   const TensorView<float, 2> plain(out.plain(), {end - begin, f_}, {f_pad(), 1});
+  const Scratch<float> turned(n_turned(end - begin));
   method_.key_features(rows(Tokens::key, head, begin, end, extra),
-                       call_.k[call_.kv_head(head)].slice(0, begin, end), plain);
+                       inputs(Tokens::key, head, begin, end, turned), plain);
   if (!form_.log_keys) rotate_keys(begin, end, out);
 }
 
+TensorView<const float, 2> ChunkPass::inputs(Tokens side, index_t head, index_t begin, index_t end,
+                                             const Scratch<float>& turned) const {
+  const TensorView<const float, 2> given =
+      (side == Tokens::query ? call_.q[head] : call_.k[call_.kv_head(head)]).slice(0, begin, end);
+  if (!rotates_inputs()) return given;
+  const TensorView<float, 2> out(turned.data(), {end - begin, call_.d_k()});
+  turn(side, begin, end, given, out);
+  return out;
+}
+
 void ChunkPass::rotate_keys(index_t begin, index_t end, const FeatureRows& out) const {
-  if (!band_) return;
+  if (!rotates()) return;
   const TensorView<float, 2> plain(out.plain(), {end - begin, f_}, {f_pad(), 1}),
       rotated(out.rotated(), {end - begin, f_}, {f_pad(), 1});
   turn(Tokens::key, begin, end, plain, rotated);

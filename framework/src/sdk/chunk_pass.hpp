@@ -31,7 +31,7 @@ class ChunkPass {
   index_t f_pad() const { return kernels::padded(f_); }
   /// Numbers per token of the log decay: 0, 1 or f; log_keys makes a decay of its own, 1.
   index_t decay_width() const;
-  bool rotates() const { return band_ != nullptr; }
+  bool rotates() const { return band_ && !form_.rotate_inputs; }
 
   /// Features of rows [begin, end) into rows 0 .. of `out`.
   void queries(index_t head, index_t begin, index_t end, const FeatureRows& out, index_t first_row = 0) const;
@@ -47,6 +47,12 @@ class ChunkPass {
                  std::vector<TensorView<const float, 2>>& extra) const;
   /// Turns gradients of rotated rows back, in place.
   void rotate_back(ExtraInput::Tokens side, index_t begin, index_t end, TensorView<float, 2> d_rows) const;
+  bool rotates_inputs() const { return band_ && form_.rotate_inputs; }
+  /// What the feature maps read of rows [begin, end): q or k, or, when rotates_inputs(), `turned` [n_turned(n)], which
+  /// is written.
+  TensorView<const float, 2> inputs(ExtraInput::Tokens side, index_t head, index_t begin, index_t end,
+                                    const Scratch<float>& turned) const;
+  index_t n_turned(index_t n) const { return rotates_inputs() ? n * call_.d_k() : 0; }
 
  private:
   std::span<const double> positions(ExtraInput::Tokens side, index_t begin, index_t end) const;

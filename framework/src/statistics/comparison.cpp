@@ -29,24 +29,70 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
   return text;
 }
 
-std::string without_parameters(std::string_view label) {
-  std::string name;
+/// One method of a label: "gmm" and "components=4", "seed=1".
+struct LabelPart {
+  std::string id;
+  std::vector<std::string> params;
+
+  bool has(const std::string& param) const { return std::ranges::find(params, param) != params.end(); }
+};
+
+/// "softmax + rope{base=[1, 2], n=3}": two parts. Commas and signs inside of values separate nothing.
+std::vector<LabelPart> label_parts(std::string_view label) {
+  std::vector<LabelPart> parts(1);
+  std::string text;
   int depth = 0;
-  for (char c : label) {
-    depth += c == '{';
-    if (depth == 0) name += c;
-    depth -= c == '}' && depth > 0;
+  const auto end_param = [&] {
+    const std::size_t begin = text.find_first_not_of(' ');
+    if (begin != std::string::npos) parts.back().params.push_back(text.substr(begin));
+    text.clear();
+  };
+  for (std::size_t i = 0; i < label.size(); ++i) {
+    const char c = label[i];
+    const bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+    if (closes && --depth == 0 && c == '}') {
+      end_param();
+    } else if (depth == 0 && label.substr(i, 3) == " + ") {
+      parts.emplace_back();
+      i += 2;
+    } else if (depth == 0 && c != '{') {
+      parts.back().id += c;
+    } else if (depth == 1 && c == ',') {
+      end_param();
+    } else if (depth > 0) {
+      text += c;
+    }
+    if (opens) ++depth;
   }
-  return name;
+  return parts;
 }
 
+std::string ids_of(const std::vector<LabelPart>& parts) {
+  std::vector<std::string> ids;
+  for (const LabelPart& part : parts) ids.push_back(part.id);
+  return join(ids, " + ");
+}
+
+/// Without parameters where that stays unique, otherwise without those that all labels of the same methods share.
 std::vector<std::string> short_names(const std::vector<std::string>& labels) {
-  std::map<std::string, int> uses;
-  for (const std::string& label : labels) ++uses[without_parameters(label)];
+  std::map<std::string, std::vector<std::vector<LabelPart>>> by_ids;
+  for (const std::string& label : labels) {
+    std::vector<LabelPart> parts = label_parts(label);
+    by_ids[ids_of(parts)].push_back(std::move(parts));
+  }
   std::vector<std::string> names;
   for (const std::string& label : labels) {
-    const std::string name = without_parameters(label);
-    names.push_back(uses[name] == 1 ? name : label);
+    const std::vector<LabelPart> parts = label_parts(label);
+    const auto& alike = by_ids[ids_of(parts)];
+    std::vector<std::string> shown;
+    for (std::size_t at = 0; at < parts.size(); ++at) {
+      std::vector<std::string> telling;
+      for (const std::string& param : parts[at].params)
+        if (!std::ranges::all_of(alike, [&](const auto& other) { return other[at].has(param); }))
+          telling.push_back(param);
+      shown.push_back(parts[at].id + (telling.empty() ? "" : "{" + join(telling, ", ") + "}"));
+    }
+    names.push_back(join(shown, " + "));
   }
   return names;
 }

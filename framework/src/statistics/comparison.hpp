@@ -20,7 +20,7 @@ struct ComparisonGroup {
   std::string protocol, options;
   std::string constant_methods;          ///< "" or "position none"
   std::vector<std::string> entries;      ///< labels, sorted
-  std::vector<std::string> short_names;  ///< for figures: without parameters where that stays unique
+  std::vector<std::string> short_names;  ///< for figures: without parameters that tell nothing apart
   std::vector<std::vector<MethodUse>> entry_methods;  ///< per entry, all roles
   std::vector<std::string> datasets;
   std::vector<std::int64_t> repetitions;

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "dataset/digest.hpp"
+#include "loader/plugin_file.hpp"
+#include "protocols/problems.hpp"
+
 namespace borel {
 
 namespace {
@@ -10,14 +14,19 @@ bool is_path(const std::string& name) { return name.find('/') != std::string::np
 
 }  // namespace
 
-DatasetInfo StoredDatasets::info(const std::string& name) {
+DatasetInfo StudyDatasets::info(const std::string& name) {
   const std::filesystem::path file = data_folder() / (name + ".h5");
   // A file from elsewhere is screened before the library reads it, and a missing one has its message there.
   if (is_path(name) || !std::filesystem::exists(file)) return open(name)->info();
   return read_dataset_info(file);
 }
 
-std::shared_ptr<const Dataset> StoredDatasets::open(const std::string& name) {
+std::shared_ptr<const Dataset> StudyDatasets::open(const std::string& name) {
+  if (is_problem_plugin(name)) {
+    const std::string& origin = registry_.entry("problem", parse_method_spec(name, "problem").id).origin;
+    const bool is_file = std::filesystem::is_regular_file(origin);
+    return problem_plugin_dataset(name, registry_, is_file ? file_sha256(origin) : std::string());
+  }
   return find_dataset(is_path(name) && !folder_.empty() ? (folder_ / name).string() : name);
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "borel/registry.hpp"
 #include "dataset/dataset.hpp"
 
 namespace borel {
@@ -21,15 +22,18 @@ class DatasetSource {
   virtual std::shared_ptr<const Dataset> open(const std::string& name) = 0;
 };
 
-/// Datasets in the data folder (by id) and files (by path).
-class StoredDatasets final : public DatasetSource {
+/// Datasets in the data folder (by id), files (by path), and problems that plugins make (problem/<id>{...}).
+class StudyDatasets final : public DatasetSource {
  public:
+  /// @param registry  outlives this object
   /// @param folder  where relative paths begin; empty: the current folder
-  explicit StoredDatasets(std::filesystem::path folder = {}) : folder_(std::move(folder)) {}
+  explicit StudyDatasets(const Registry& registry, std::filesystem::path folder = {})
+      : registry_(registry), folder_(std::move(folder)) {}
   DatasetInfo info(const std::string& name) override;
   std::shared_ptr<const Dataset> open(const std::string& name) override;
 
  private:
+  const Registry& registry_;
   std::filesystem::path folder_;
 };
 

@@ -44,7 +44,9 @@ class CosFormer final : public borel::ChunkAttention {
   borel::AttentionTraits traits() const override {
     return {.non_negative = true, .own_scale = true, .order_dependent = true, .max_error = 1e-5};
   }
-  borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
+  borel::ChunkForm form() const override {
+    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+  }
   index_t feature_size(const AttentionContext& context) const override { return 2 * context.d_k; }
   void query_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
     features(rows, in, out);
@@ -101,9 +103,10 @@ class CosFormer final : public borel::ChunkAttention {
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, CosFormer>(
-      "cosformer", {.summary = "Linear attention with relu features and a cosine weight of the distance",
-                    .formula = "w_ij ~ relu(q_i) . relu(k_j) cos(pi (i - j) / (2 M)), normalised",
-                    .source = "Qin et al. 2022, arXiv:2202.08791, equations 9 to 12",
-                    .complexity = "O(n d_k d_v) time, O(2 d_k d_v) state",
-                    .notes = "horizon M is fixed, unlike in the authors' code"});
+      "cosformer",
+      {.summary = "Linear attention with relu features and a cosine weight of the distance",
+       .formula = "w_ij ~ relu(q_i) . relu(k_j) cos(pi (i - j) / (2 M)), normalised",
+       .source = "Qin et al. 2022, arXiv:2202.08791, equations 9 to 12",
+       .complexity = "O(n d_k d_v) time, O(2 d_k d_v) state",
+       .notes = "a rotation turns q and k before the map; horizon M is fixed, unlike in the authors' code"});
 }

@@ -39,7 +39,9 @@ class Hedgehog final : public borel::ChunkAttention {
   borel::AttentionTraits traits() const override {
     return {.non_negative = true, .own_scale = true, .max_error = 2e-5};
   }
-  borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
+  borel::ChunkForm form() const override {
+    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+  }
   index_t feature_size(const AttentionContext& context) const override { return 2 * context.d_k; }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {
     const index_t d = context.d_k;
@@ -145,5 +147,6 @@ BOREL_PLUGIN(registry) {
                    .formula = "phi(x) = softmax([2y, -2y]) or [exp(y), exp(-y)],  y = W x + b",
                    .source = "Zhang et al. 2024, arXiv:2402.04347, section 4.2",
                    .complexity = "O(n d_k (d_k + 2 d_v)) time, O(2 d_k d_v) state",
-                   .notes = "feature = softmax (published code) or exp (paper); W starts at the identity"});
+                   .notes = "a rotation turns q and k before the map; feature = softmax (published code) or "
+                            "exp (paper); W starts at the identity"});
 }

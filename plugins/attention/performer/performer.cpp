@@ -41,7 +41,9 @@ class Performer final : public borel::ChunkAttention {
     // Exponents of up to about 60 carry a rounding error of some units of 2^-18.
     return {.row_normalised = false, .non_negative = true, .max_error = 2e-4};
   }
-  borel::ChunkForm form() const override { return {.log_keys = true, .normalised = true}; }
+  borel::ChunkForm form() const override {
+    return {.log_keys = true, .normalised = true, .rotate_inputs = true};
+  }
   index_t feature_size(const AttentionContext&) const override { return m_; }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {
     const index_t d = context.d_k, m = m_;
@@ -139,6 +141,7 @@ BOREL_PLUGIN(registry) {
                                "v_j / sum_j phi(q_i) . phi(k_j)",
                     .source = "Choromanski et al. 2020, arXiv:2009.14794, lemma 1 and section 2.4",
                     .complexity = "O(n m (d_k + d_v)) time, O(m d_v) state",
-                    .notes = "random directions come from the seed and are not trained; stable on the key "
+                    .notes = "a rotation turns q and k before the map; random directions come from the seed "
+                             "and are not trained; stable on the key "
                              "side by a running maximum"});
 }

@@ -31,7 +31,9 @@ class Taylor final : public borel::ChunkAttention {
   explicit Taylor(const Params&) {}
 
   borel::AttentionTraits traits() const override { return {.non_negative = true, .max_error = 2e-5}; }
-  borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
+  borel::ChunkForm form() const override {
+    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+  }
   index_t feature_size(const AttentionContext& context) const override {
     return 1 + context.d_k + context.d_k * (context.d_k + 1) / 2;
   }
@@ -97,10 +99,10 @@ class Taylor final : public borel::ChunkAttention {
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, Taylor>(
-      "taylor",
-      {.summary = "Second-order Taylor expansion of the exponential, packed features (Based)",
-       .formula = "w_ij ~ 1 + a + a^2 / 2,  a = q_i . k_j / sqrt(d_k), normalised",
-       .source = "Arora et al. 2024, arXiv:2402.18668, section 4.1",
-       .complexity = "O(n d_k^2 d_v) time, O(d_k^2 d_v / 2) state",
-       .notes = "meant for small d_k (16 in the paper); its window is position `window` with softmax"});
+      "taylor", {.summary = "Second-order Taylor expansion of the exponential, packed features (Based)",
+                 .formula = "w_ij ~ 1 + a + a^2 / 2,  a = q_i . k_j / sqrt(d_k), normalised",
+                 .source = "Arora et al. 2024, arXiv:2402.18668, section 4.1",
+                 .complexity = "O(n d_k^2 d_v) time, O(d_k^2 d_v / 2) state",
+                 .notes = "a rotation turns q and k before the map; meant for small d_k (16 in the paper); "
+                          "its window is position `window` with softmax"});
 }

@@ -2,7 +2,7 @@
 //   p(x) = 1/2 + sum_{n=1}^{N-1} Re[(c_n / c_0) e^{i n pi x}] on [-1, 1],   c_n = sum_k a_k conj(a_{k+n}),
 //   on the real line through y = scale atanh(x) + offset.
 // Where we differ: the sum is |A(x)|^2 / (2 c_0) with A(x) = sum_k conj(a_k) e^{i k pi x} (Fejer-Riesz), so log p costs
-// one Horner scheme of N terms; fitted by L-BFGS with the exact gradient from a spectral start (square root of a
+// one Horner scheme of N terms; fitted by L-BFGS, then Newton's method, from a spectral start (minimum phase, of a
 // histogram) and random starts in place of Adam; the gradient-norm penalty (eq. 10) is that of the normalised density.
 // N = n_frequencies counts the coefficients a_0 .. a_{N-1}, as `num_freqs` of the published code; it states 2 N
 // parameters. The scale and the phase of a have no effect: 2 N - 2 numbers are fitted, and offset and scale.
@@ -18,6 +18,7 @@
 #include "borel/plugin.hpp"
 #include "fourier_density.hpp"
 #include "fourier_fit.hpp"
+#include "fourier_held.hpp"
 
 namespace {
 
@@ -26,7 +27,9 @@ using std::numbers::pi;
 
 constexpr double k_infinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t k_cells =
-    4096;                         // groups of samples for the search; the winner is polished on all samples
+    4096;  // cells of samples for the search; the winner is polished on all samples
+/// Many samples: between the search and the samples themselves, the winner is polished on finer cells.
+constexpr std::size_t k_fine_cells = 8 * k_cells, k_many = 8 * k_fine_cells;
 constexpr double k_agree = 1e-6;  // starts whose losses differ by less have found the same optimum
 constexpr double k_search_tolerance = 1e-6;
 constexpr int k_folds = 5;
@@ -71,7 +74,8 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
           {{"given", PenaltyRule::given}, {"cross_validation", PenaltyRule::cross_validation}},
           "given: `penalty`; cross_validation: 0 or 1e-6 .. 1e-2, by the likelihood of held-out fifths.");
       p.integer("n_starts", n_starts, Range::closed(1, 1000), "1", "One spectral start, the others random.");
-      p.integer("max_iterations", max_iterations, Range::closed(1, 1000000), "1", "L-BFGS steps per run.");
+      p.integer("max_iterations", max_iterations, Range::closed(1, 1000000), "1",
+                "Steps of L-BFGS and Newton's method per run.");
       p.real("tolerance", tolerance, Range::greater_than(0), "nats per sample",
              "Norm of the gradient, relative to max(1, |a|).");
     }
@@ -217,7 +221,7 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
     }
     const auto [n_frequencies, penalty] = choose(all, context);
     const bool large = all.v.size() > k_cells;
-    const Points grouped = large ? group(all) : Points{};
+    const Points grouped = large ? group(all, k_cells) : Points{};
     FourierProblem exact = all.problem(params_.map, penalty);
     FourierProblem search = large ? grouped.problem(params_.map, penalty) : exact;
 
@@ -235,9 +239,16 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
       if (params_.placement == Place::trained || !large)
         best = minimise_fourier_loss(exact, std::move(best.model), tolerance, params_.max_iterations,
                                      context.budget.stop);
-      else
+      else {
+        if (all.v.size() > k_many) {
+          const Points fine = group(all, k_fine_cells);
+          best = polish_fourier_fit(fine.problem(params_.map, penalty), search, std::move(best.model),
+                                    tolerance, params_.max_iterations, context.budget.stop);
+          found.iterations += best.iterations;
+        }
         best = polish_fourier_fit(exact, search, std::move(best.model), tolerance, params_.max_iterations,
                                   context.budget.stop);
+      }
       found.iterations += best.iterations;
     }
     const double loss = best.loss + std::log(placement.scale);
@@ -247,10 +258,10 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
     Outcome outcome;
     outcome.termination = best.converged ? Termination::converged : Termination::budget_used_up;
     outcome.iterations = found.iterations;
-    outcome.sentence =
-        std::to_string(2 * n_frequencies) + " real coefficients, penalty " + param_text(penalty) + ", loss " +
-        param_text(loss) + " nats after " + std::to_string(found.iterations) + " L-BFGS steps, " +
-        std::to_string(found.n_agreeing) + " of " + std::to_string(params_.n_starts) + " starts agree";
+    outcome.sentence = std::to_string(2 * n_frequencies) + " real coefficients, penalty " +
+                       param_text(penalty) + ", loss " + param_text(loss) + " nats after " +
+                       std::to_string(found.iterations) + " steps, " + std::to_string(found.n_agreeing) +
+                       " of " + std::to_string(params_.n_starts) + " starts agree";
     return std::make_unique<FourierDensity>(std::move(best.model.a), placement, std::move(outcome));
   }
 
@@ -265,16 +276,8 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
     Search search;
     std::vector<double> losses;
     for (std::int64_t s = 0; s < n_starts; ++s) {
-      FourierModel start;
-      if (s == 0) {
-        start = spectral_start(problem, n_frequencies);
-      } else {
-        Rng rng(context.seed.derive(static_cast<std::uint64_t>(s)));
-        for (std::size_t k = 0; k < n_frequencies; ++k) {
-          const double re = rng.normal(), im = rng.normal();
-          start.a.emplace_back(re, im);
-        }
-      }
+      Rng rng(context.seed.derive(static_cast<std::uint64_t>(s)));
+      FourierModel start = s == 0 ? spectral_start(problem, n_frequencies) : random_start(n_frequencies, rng);
       const double tolerance = std::max(params_.tolerance, n_starts > 1 ? k_search_tolerance : 0.0);
       FourierFit run = minimise_fourier_loss(problem, std::move(start), tolerance, params_.max_iterations,
                                              context.budget.stop);
@@ -340,7 +343,7 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
     }
     for (auto* const side : {&folds.train, &folds.test})
       for (Points& part : *side)
-        if (part.v.size() > k_cells) part = group(part);
+        if (part.v.size() > k_cells) part = group(part, k_cells);
     for (Points& part : folds.train) {
       double sum = 0;
       for (const double w : part.w) sum += w;
@@ -371,18 +374,29 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
     return total;
   }
 
-  /// Mean and weight of the samples in equal cells of x.
-  Points group(const Points& points) const {
-    std::vector<double> sum_v(k_cells), sum_w(k_cells);
+  /// Samples in equal cells of x, each cell as two points with its weight, mean and variance.
+  Points group(const Points& points, std::size_t n_cells) const {
+    std::vector<double> weight(n_cells), mean(n_cells), square(n_cells);
+    const auto cell_of = [&](double v) {
+      const double place = 0.5 * (map_to_unit(params_.map, v) + 1) * static_cast<double>(n_cells);
+      return std::min(static_cast<std::size_t>(place), n_cells - 1);
+    };
     for (std::size_t j = 0; j < points.v.size(); ++j) {
-      const double x = params_.map == FourierMap::tanh ? std::tanh(points.v[j]) : points.v[j];
-      const std::size_t cell = std::min(static_cast<std::size_t>(0.5 * (x + 1) * k_cells), k_cells - 1);
-      sum_v[cell] += points.w[j] * points.v[j];
-      sum_w[cell] += points.w[j];
+      const std::size_t cell = cell_of(points.v[j]);
+      weight[cell] += points.w[j];
+      const double deviation = points.v[j] - mean[cell];
+      mean[cell] += deviation * points.w[j] / weight[cell];
+      square[cell] += points.w[j] * deviation * (points.v[j] - mean[cell]);
     }
     Points grouped;
-    for (std::size_t cell = 0; cell < k_cells; ++cell)
-      if (sum_w[cell] > 0) grouped.v.push_back(sum_v[cell] / sum_w[cell]), grouped.w.push_back(sum_w[cell]);
+    for (std::size_t cell = 0; cell < n_cells; ++cell) {
+      if (!(weight[cell] > 0)) continue;
+      const double sd = std::sqrt(std::max(0.0, square[cell] / weight[cell]));
+      for (const double v : {mean[cell] - sd, mean[cell] + sd}) {
+        grouped.v.push_back(v);
+        grouped.w.push_back(0.5 * weight[cell]);
+      }
+    }
     return grouped;
   }
 
@@ -394,11 +408,11 @@ class Fourier final : public DensityEstimator, public HistogramFit, public Densi
 BOREL_PLUGIN(registry) {
   registry.add<DensityEstimator, Fourier>(
       "fourier",
-      {.summary = "Fourier basis density model, squared-modulus form, fitted by L-BFGS",
+      {.summary = "Fourier basis density model, squared-modulus form, fitted by L-BFGS and Newton's method",
        .formula = "p(x) = |sum_k conj(a_k) e^{i k pi x}|^2 / (2 sum_k |a_k|^2), y = scale atanh(x) + offset",
        .source = "De la Fuente, Singh, Balle (2024) PCS, arXiv 2402.15345, eq. 2-10",
        .complexity =
-           "fit O(4096 N) per L-BFGS step and a few passes O(n N) over the samples; log_pdf and cdf O(N)",
+           "fit O(8192 N + N^3) per step and a few passes O(n N) over the samples; log_pdf and cdf O(N)",
        .notes = "N counts a_0 .. a_{N-1} as the published code's num_freqs; 2N - 2 numbers are free. With "
                 "placement=fixed "
                 "also the head of a conditional model (Fourier Head, arXiv 2410.22269)"});

@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "borel/draft/lbfgs.hpp"
-#include "fourier_kernel.hpp"
+#include "fourier_held.hpp"
 
 using borel::index_t;
 using std::numbers::pi;
@@ -15,6 +15,8 @@ using std::numbers::pi;
 namespace {
 
 constexpr index_t k_grain = 4096;
+constexpr index_t k_first_steps =
+    60;  // of L-BFGS, which finds the basin; Newton's method then finds its floor
 constexpr std::size_t k_block = 128;  // samples whose powers are in L1 together
 
 /// Sums over samples: loss and gradient, [2 N + 3].
@@ -85,34 +87,6 @@ Sums data_sums(const FourierProblem& problem, const FourierModel& model, std::si
   return sums;
 }
 
-/// gamma pi^2 sum_n n^2 |c_n|^2 / c_0^2 = gamma int p'^2: the paper's eq. 10 for the normalised density. Adds
-/// the gradient.
-double add_penalty(double gamma, std::span<const std::complex<double>> a, std::span<double> gradient) {
-  const std::size_t n_frequencies = a.size();
-  double c0 = 0;
-  for (const auto& value : a) c0 += std::norm(value);
-  std::vector<std::complex<double>> c(n_frequencies);
-  double sum = 0;
-  for (std::size_t n = 1; n < n_frequencies; ++n) {
-    for (std::size_t k = 0; k + n < n_frequencies; ++k) c[n] += a[k] * std::conj(a[k + n]);
-    sum += static_cast<double>(n * n) * std::norm(c[n]);
-  }
-  const double factor = gamma * pi * pi / (c0 * c0);
-  for (std::size_t m = 0; m < n_frequencies; ++m) {
-    double d_re = 0, d_im = 0;
-    for (std::size_t n = 1; n < n_frequencies; ++n) {
-      const std::complex<double> up = m + n < n_frequencies ? std::conj(a[m + n]) : 0.0,
-                                 down = m >= n ? a[m - n] : 0.0;
-      const double weight = 2 * static_cast<double>(n * n);
-      d_re += weight * (std::conj(c[n]) * (up + down)).real();
-      d_im += weight * (std::conj(c[n]) * std::complex<double>(0, 1) * (up - down)).real();
-    }
-    gradient[m] += factor * (d_re - 4 * sum / c0 * a[m].real());
-    gradient[n_frequencies + m] += factor * (d_im - 4 * sum / c0 * a[m].imag());
-  }
-  return factor * sum;
-}
-
 FourierModel unpack(std::span<const double> values, std::size_t n_frequencies, bool with_placement) {
   FourierModel model;
   for (std::size_t k = 0; k < n_frequencies; ++k) model.a.emplace_back(values[k], values[n_frequencies + k]);
@@ -127,51 +101,6 @@ std::vector<double> pack(const FourierModel& model, bool with_placement) {
   if (with_placement) values.insert(values.end(), {model.tau, model.log_sigma});
   return values;
 }
-
-double map_to_unit(const FourierProblem& problem, double v) {
-  return problem.map == FourierMap::tanh ? std::tanh(v) : v;
-}
-
-/// A problem with the placement held: the points as z, and the loss in x (the map's Jacobian is constant).
-class HeldProblem {
- public:
-  explicit HeldProblem(const FourierProblem& problem) : penalty_(problem.penalty) {
-    const std::size_t n = problem.v.size(), padded = (n + k_fourier_pad - 1) / k_fourier_pad * k_fourier_pad;
-    z_re_.assign(padded, 1.0), z_im_.assign(padded, 0.0), w_.assign(padded, 0.0);
-    borel::parallel_for(static_cast<index_t>(n), k_grain, [&](index_t begin, index_t end) {
-      for (std::size_t j = static_cast<std::size_t>(begin); j < static_cast<std::size_t>(end); ++j) {
-        const double x = pi * map_to_unit(problem, problem.v[j]);
-        z_re_[j] = std::cos(x), z_im_[j] = std::sin(x), w_[j] = problem.w[j];
-      }
-    });
-  }
-
-  /// @param values re a, im a   @param gradient the same size, written
-  double loss(std::span<const double> values, std::span<double> gradient) const {
-    const std::size_t n_frequencies = values.size() / 2;
-    const Sums sums = borel::deterministic_reduce(
-        static_cast<index_t>(w_.size()), k_grain, Sums(2 * n_frequencies + 1),
-        [&](index_t begin, index_t end) {
-          Sums part(2 * n_frequencies + 1);
-          const auto at = static_cast<std::size_t>(begin);
-          add_fourier_sums(
-              {z_re_.data() + at, z_im_.data() + at, w_.data() + at, static_cast<std::size_t>(end) - at},
-              values.data(), values.data() + n_frequencies, n_frequencies, part.data());
-          return part;
-        },
-        [](Sums a, const Sums& b) { return add(std::move(a), b); });
-    double norm = 0;
-    for (const double value : values) norm += value * value;
-    for (std::size_t k = 0; k < values.size(); ++k) gradient[k] = sums[k] + 2 * values[k] / norm;
-    double total = sums.back() + std::log(2 * norm);
-    if (penalty_ > 0) total += add_penalty(penalty_, unpack(values, n_frequencies, false).a, gradient);
-    return total;
-  }
-
- private:
-  std::vector<double> z_re_, z_im_, w_;
-  double penalty_;
-};
 
 double norm_of(std::span<const double> v) {
   double square = 0;
@@ -201,7 +130,7 @@ double fourier_loss(const FourierProblem& problem, const FourierModel& model, st
     loss += model.log_sigma;
     gradient[2 * n_frequencies + 1] += 1;
   }
-  if (problem.penalty > 0) loss += add_penalty(problem.penalty, model.a, gradient);
+  if (problem.penalty > 0) loss += add_fourier_penalty(problem.penalty, model.a, gradient);
   return loss;
 }
 
@@ -223,7 +152,6 @@ FourierFit finished(const FourierProblem& problem, const borel::LbfgsResult& fou
 FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel start, double tolerance,
                                  index_t max_iterations, const borel::StopToken& stop) {
   const std::size_t n_frequencies = start.a.size();
-  const borel::LbfgsSettings settings{tolerance, max_iterations, 20, stop};
   std::vector<double> values = pack(start, problem.train_placement);
   borel::LbfgsResult found;
   if (problem.train_placement) {
@@ -234,22 +162,35 @@ FourierFit minimise_fourier_loss(const FourierProblem& problem, FourierModel sta
           std::copy_n(d.begin(), gradient.size(), gradient.begin());
           return loss;
         },
-        std::move(values), settings);
+        std::move(values), {tolerance, max_iterations, 20, stop});
   } else {
     const HeldProblem held(problem);
+    const bool has_newton = held.has_curvature(n_frequencies);
     found = borel::minimise_lbfgs(
         [&](std::span<const double> x, std::span<double> gradient) { return held.loss(x, gradient); },
-        std::move(values), settings);
+        std::move(values),
+        {tolerance, has_newton ? std::min(max_iterations, k_first_steps) : max_iterations, 20, stop});
+    if (has_newton && found.iterations < max_iterations) {
+      const index_t used = found.iterations;
+      found = minimise_newton(held, std::move(found.x), tolerance, max_iterations - used, stop);
+      found.iterations += used;
+    }
   }
   return finished(problem, found, n_frequencies, found.iterations);
 }
 
 FourierFit polish_fourier_fit(const FourierProblem& all, const FourierProblem& search, FourierModel start,
                               double tolerance, index_t max_iterations, const borel::StopToken& stop) {
+  const HeldProblem exact(all);
+  if (exact.has_curvature(start.a.size())) {
+    const borel::LbfgsResult found =
+        minimise_newton(exact, pack(start, false), tolerance, max_iterations, stop);
+    return finished(all, found, start.a.size(), found.iterations);
+  }
   constexpr int k_rounds = 12;
   constexpr double k_gain = 1e-11;  // nats per sample; a round multiplies what is missing by a small factor
   const std::size_t n_frequencies = start.a.size();
-  const HeldProblem exact(all), grouped(search);
+  const HeldProblem grouped(search);
   std::vector<double> values = pack(start, false), gradient(values.size()), correction(values.size());
   borel::LbfgsResult found;
   index_t iterations = 0;
@@ -301,31 +242,70 @@ double fourier_mean_loss(const FourierProblem& problem, const FourierModel& mode
   return HeldProblem(plain).loss(values, gradient);
 }
 
+namespace {
+
+/// A with the logarithm of its modulus given at equal cells of x, cut to n frequencies, |a| = 1. O(cells^2).
+FourierModel minimum_phase(std::span<const double> log_modulus, std::size_t n_frequencies) {
+  const std::size_t n_cells = log_modulus.size();
+  // exp(i pi t / n_cells): powers of z at the centres x_j = (2 j + 1) / n_cells - 1 are entries of this table.
+  std::vector<std::complex<double>> turn(2 * n_cells);
+  for (std::size_t t = 0; t < turn.size(); ++t)
+    turn[t] = std::polar(1.0, pi * static_cast<double>(t) / static_cast<double>(n_cells));
+  const auto power = [&](std::size_t m, std::size_t cell) {
+    const std::complex<double> value = turn[m * (2 * cell + 1) % turn.size()];
+    return m % 2 == 0 ? value : -value;
+  };
+  // Fourier coefficients of log |A|, and A = exp of their causal part
+  const double scale = 1 / static_cast<double>(n_cells);
+  std::vector<std::complex<double>> exponent(n_cells);
+  for (std::size_t m = 0; m < n_cells / 2; ++m) {
+    std::complex<double> sum = 0;
+    for (std::size_t cell = 0; cell < n_cells; ++cell) sum += log_modulus[cell] * std::conj(power(m, cell));
+    for (std::size_t cell = 0; cell < n_cells; ++cell)
+      exponent[cell] += (m == 0 ? scale : 2 * scale) * sum * power(m, cell);
+  }
+  for (auto& value : exponent) value = std::exp(value);
+  FourierModel model;
+  double norm = 0;
+  for (std::size_t k = 0; k < n_frequencies; ++k) {
+    std::complex<double> sum = 0;
+    for (std::size_t cell = 0; cell < n_cells; ++cell) sum += exponent[cell] * std::conj(power(k, cell));
+    model.a.push_back(std::conj(sum));
+    norm += std::norm(sum);
+  }
+  for (auto& value : model.a) value /= std::sqrt(norm);
+  return model;
+}
+
+}  // namespace
+
 FourierModel spectral_start(const FourierProblem& problem, std::size_t n_frequencies) {
   // Cells of half the shortest wavelength's quarter: fine enough for the frequencies, coarse enough to be
   // smooth.
   const std::size_t n_cells = std::max<std::size_t>(16, 4 * n_frequencies);
-  std::vector<double> root(n_cells);
+  std::vector<double> mass(n_cells);
   for (std::size_t j = 0; j < problem.v.size(); ++j) {
-    const double x = map_to_unit(problem, problem.v[j]);
-    const double at = 0.5 * (x + 1) * static_cast<double>(n_cells);
-    root[std::min(static_cast<std::size_t>(std::max(at, 0.0)), n_cells - 1)] += problem.w[j];
+    const double at = 0.5 * (map_to_unit(problem.map, problem.v[j]) + 1) * static_cast<double>(n_cells);
+    mass[std::min(static_cast<std::size_t>(std::max(at, 0.0)), n_cells - 1)] += problem.w[j];
   }
-  FourierModel model;
-  for (double& value : root) value = std::sqrt(value + 1e-4 / static_cast<double>(n_cells));
-  // A has frequencies 0 .. N - 1; the factor exp(-i pi x (N - 1) / 2) changes no |A|: centre the spectrum of
-  // the root.
-  const double centre = 0.5 * static_cast<double>(n_frequencies - 1);
+  for (double& value : mass) value = 0.5 * std::log(value + 1e-4 / static_cast<double>(n_cells));
+  return minimum_phase(mass, n_frequencies);
+}
+
+FourierModel random_start(std::size_t n_frequencies, borel::Rng& rng) {
+  const std::size_t n_cells = std::max<std::size_t>(16, 4 * n_frequencies);
+  std::vector<std::complex<double>> a;
   for (std::size_t k = 0; k < n_frequencies; ++k) {
-    std::complex<double> sum = 0;
-    for (std::size_t cell = 0; cell < n_cells; ++cell) {
-      const double x = (2 * static_cast<double>(cell) + 1) / static_cast<double>(n_cells) - 1;
-      sum += root[cell] * std::polar(1.0, -pi * (static_cast<double>(k) - centre) * x);
-    }
-    model.a.push_back(std::conj(sum));
+    const double re = rng.normal(), im = rng.normal();
+    a.emplace_back(re, im);
   }
-  double norm = 0;
-  for (const auto& value : model.a) norm += std::norm(value);
-  for (auto& value : model.a) value /= std::sqrt(norm);
-  return model;
+  std::vector<double> log_modulus(n_cells);
+  for (std::size_t cell = 0; cell < n_cells; ++cell) {
+    const std::complex<double> z =
+        std::polar(1.0, pi * ((2 * static_cast<double>(cell) + 1) / static_cast<double>(n_cells) - 1));
+    std::complex<double> value = 0;
+    for (std::size_t k = n_frequencies; k > 0; --k) value = value * z + a[k - 1];
+    log_modulus[cell] = 0.5 * std::log(std::norm(value) + 1e-4);
+  }
+  return minimum_phase(log_modulus, n_frequencies);
 }

@@ -31,6 +31,8 @@ enum class Scheme { euler, heun };
 constexpr index_t k_block = 16;
 /// Densities below this share of the largest one count as this, in logarithms on grids.
 constexpr double k_floor = 1e-30;
+/// Share of the longest step at which the shortest wave of a diffusing density does not grow.
+constexpr double k_damping = 0.9;
 
 class WassersteinFlow final : public borel::Optimizer {
  public:
@@ -218,12 +220,12 @@ class WassersteinFlow final : public borel::Optimizer {
       xi_.resize(potential_.size());
     }
 
-    /// rate = dp/dt. @return the longest step that keeps every cell positive
+    /// rate = dp/dt. @return the longest stable step: cells stay positive, and diffusion does not overshoot
     double find_rate(const std::vector<double>& p, std::vector<double>& rate) {
       energy_.count_velocity();
       energy_.convolve_interaction(p, xi_);
-      const double d = energy_.diffusion(), m = energy_.power();
-      const double floor = std::max(k_floor * *std::ranges::max_element(p), 1e-300);
+      const double d = energy_.diffusion(), m = energy_.power(), peak = *std::ranges::max_element(p);
+      const double floor = std::max(k_floor * peak, 1e-300);
       for (std::size_t i = 0; i < p.size(); ++i) {
         xi_[i] += potential_[i];
         if (d > 0)
@@ -232,10 +234,12 @@ class WassersteinFlow final : public borel::Optimizer {
       }
       std::ranges::fill(rate, 0.0);
       double fastest = 0;  // max over faces of |v| / h
+      double squares = 0;  // sum over axes of 1 / h^2
       for (index_t axis = 0; axis < spec_.n_axes(); ++axis) {
         const index_t step = axis + 1 < spec_.n_axes() ? spec_.n_cells[1] : 1;
         const index_t length = spec_.n_cells[static_cast<std::size_t>(axis)];
         const double h = spec_.width(axis);
+        squares += 1 / (h * h);
         for (index_t i = 0; i < spec_.size(); ++i) {
           const index_t place = i / step % length;
           if (place + 1 >= length) continue;
@@ -249,7 +253,10 @@ class WassersteinFlow final : public borel::Optimizer {
           rate[high] += flux / h;
         }
       }
-      return fastest > 0 ? 1 / (2 * static_cast<double>(spec_.n_axes()) * fastest) : 1e300;
+      const double positive = 2 * static_cast<double>(spec_.n_axes()) * fastest;
+      // Where p is smooth the flux is -d m p^(m - 1) grad p, a heat equation that both schemes damp up to 2 / (4 D / h^2).
+      const double diffusive = 2 * d * m * std::pow(peak, m - 1) * squares / k_damping;
+      return 1 / std::max({positive, diffusive, 1e-300});
     }
 
    private:

@@ -54,6 +54,10 @@ struct ChunkForm {
   bool delta_rule = false;  ///< causal only; not with normalised
   bool read_before_write =
       false;  ///< causal only; the token's own key enters with bonus(); not with normalised
+  /// A rotation turns q and k before the maps, so that phi(q)^T phi(k) sees their distance wherever it depends on q . k
+  /// alone (kernels of the exponential; Zhang et al. 2024, LoLCATs, arXiv:2410.10254). Otherwise it turns the features in
+  /// the numerator (Su et al. 2021, equation 19), which then must be as many as the components of q.
+  bool rotate_inputs = false;
 };
 
 inline constexpr index_t k_default_chunk = 64;
@@ -62,7 +66,7 @@ inline constexpr double k_longest_log_decay = 64;
 
 /// An attention mechanism of the form above: it writes traits and feature maps; the engine does forward, step,
 /// effective weights and, when the maps have gradients, backward. Accepts no position plan or plain rotation, the
-/// latter when n_rot_dims <= feature_size. Threads: heads run in parallel, with the same bits for any number.
+/// latter when n_rot_dims <= feature_size (with rotate_inputs: d_k). Threads: heads run in parallel, with the same bits for any number.
 class BOREL_EXPORT ChunkAttention : public Attention,
                                     public AttentionStep,
                                     public AttentionWeights,

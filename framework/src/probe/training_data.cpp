@@ -1,0 +1,77 @@
+#include "probe/training_data.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "probe/training.hpp"
+
+namespace borel::probe {
+
+Rng sequence_stream(const TrainingConfig& config, index_t step, index_t index) {
+  return Rng(Seed{config.seed}
+                 .derive("batch")
+                 .derive(static_cast<std::uint64_t>(step))
+                 .derive(static_cast<std::uint64_t>(index)));
+}
+
+void fill_sequence(const TrainingConfig& config, std::span<const std::uint8_t> text, index_t step,
+                   index_t index, std::span<std::uint8_t> out) {
+  Rng rng = sequence_stream(config, step, index);
+  const std::size_t n = out.size();
+  const std::size_t begin = rng.below(text.size() - n + 1);
+  std::size_t period = n;
+  if (rng.uniform() < config.repeated_share)
+    period = std::max<std::size_t>(1, n / 8 + rng.below(n / 2 - n / 8 + 1));
+  for (std::size_t i = 0; i < n; ++i) out[i] = text[begin + i % period];
+}
+
+void TextData::check(index_t n) const {
+  if (static_cast<index_t>(text_.size()) < n + 1)
+    throw ParamError(
+        fmt::format("training: the text has {} bytes, and a sequence needs {}", text_.size(), n + 1));
+}
+
+void TextData::fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const {
+  std::vector<std::uint8_t> sequence(out.inputs.size() + 1);
+  fill_sequence(config, text_, step, index, sequence);
+  std::copy(sequence.begin(), sequence.end() - 1, out.inputs.begin());
+  std::copy(sequence.begin() + 1, sequence.end(), out.targets.begin());
+  std::ranges::fill(out.scored, std::uint8_t{1});
+}
+
+RecallSequences RecallSequences::part(index_t begin, index_t end) const {
+  const auto first = static_cast<std::size_t>(begin * n), count = static_cast<std::size_t>((end - begin) * n);
+  return {inputs.subspan(first, count), targets.subspan(first, count), n};
+}
+
+RecallData::RecallData(const RecallSequences& sequences) : sequences_(sequences) {
+  const index_t n = sequences.n;
+  const std::size_t n_tokens = sequences.inputs.size();
+  if (n < 1 || n_tokens == 0 || n_tokens != sequences.targets.size() ||
+      n_tokens % static_cast<std::size_t>(n) != 0)
+    throw ParamError(fmt::format("training: {} tokens and {} targets are not sequences of {} tokens",
+                                 n_tokens, sequences.targets.size(), n));
+  for (index_t s = 0; s < sequences.size(); ++s)
+    if (std::ranges::count(sequences.part(s, s + 1).targets, 0) == n)
+      throw ParamError(fmt::format("training: sequence {} asks for nothing", s));
+}
+
+void RecallData::check(index_t n) const {
+  if (n != sequences_.n)
+    throw ParamError(
+        fmt::format("training: the sequences have {} tokens, and the model wants {}", sequences_.n, n));
+}
+
+void RecallData::fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const {
+  Rng rng = sequence_stream(config, step, index);
+  const auto chosen = static_cast<index_t>(rng.below(static_cast<std::uint64_t>(sequences_.size())));
+  const RecallSequences its = sequences_.part(chosen, chosen + 1);
+  std::ranges::copy(its.inputs, out.inputs.begin());
+  std::ranges::copy(its.targets, out.targets.begin());
+  std::ranges::transform(its.targets, out.scored.begin(),
+                         [](std::uint8_t target) { return static_cast<std::uint8_t>(target != 0); });
+}
+
+}  // namespace borel::probe

@@ -1,0 +1,71 @@
+// What a network learns from: texts whose next byte is asked for everywhere, or sequences that ask at some places.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "borel/rng.hpp"
+#include "borel/tensor.hpp"
+
+namespace borel::probe {
+
+struct TrainingConfig;
+
+/// One sequence of n tokens.
+struct TrainingSequence {
+  std::span<std::uint8_t> inputs, targets;
+  std::span<std::uint8_t> scored;  ///< 1 where the target counts, else 0
+};
+
+/// Immutable. Threads: any number of readers.
+class TrainingData {
+ public:
+  virtual ~TrainingData() = default;
+  /// @throws ParamError when there are no sequences of n tokens
+  virtual void check(index_t n) const = 0;
+  /// Depends on config.seed, step and index alone.
+  virtual void fill(const TrainingConfig& config, index_t step, index_t index,
+                    TrainingSequence out) const = 0;
+};
+
+/// Pieces of a text, a share of them repeated; every byte is scored.
+class TextData final : public TrainingData {
+ public:
+  explicit TextData(std::span<const std::uint8_t> text) : text_(text) {}
+  void check(index_t n) const override;
+  void fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const override;
+
+ private:
+  std::span<const std::uint8_t> text_;
+};
+
+/// Sequences of n tokens, one after the other, that ask for a target at some of them; 0: nothing is asked.
+struct RecallSequences {
+  std::span<const std::uint8_t> inputs, targets;  ///< [size(), n]
+  index_t n = 0;
+
+  index_t size() const { return static_cast<index_t>(inputs.size()) / n; }
+  /// Sequences [begin, end).
+  RecallSequences part(index_t begin, index_t end) const;
+};
+
+/// Drawn with replacement.
+class RecallData final : public TrainingData {
+ public:
+  /// @throws ParamError when these are no whole sequences, or one of them asks for nothing
+  explicit RecallData(const RecallSequences& sequences);
+  void check(index_t n) const override;
+  void fill(const TrainingConfig& config, index_t step, index_t index, TrainingSequence out) const override;
+
+ private:
+  RecallSequences sequences_;
+};
+
+/// The stream of one sequence of a batch.
+Rng sequence_stream(const TrainingConfig& config, index_t step, index_t index);
+
+/// Bytes 0 .. n of one training sequence (n + 1: inputs and targets). Depends on seed, step and index alone.
+void fill_sequence(const TrainingConfig& config, std::span<const std::uint8_t> text, index_t step,
+                   index_t index, std::span<std::uint8_t> out);
+
+}  // namespace borel::probe

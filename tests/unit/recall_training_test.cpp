@@ -1,0 +1,289 @@
+// Multi-query associative recall: the sequences against an answerer of their own, the short convolution and the mask on
+// the loss against hand-made numbers, and the protocol attention.mqar on a task that tiny networks solve.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <tbb/global_control.h>
+
+#include "built_plugins.hpp"
+#include "dataset/dataset_writer.hpp"
+#include "dataset/multi_query_recall.hpp"
+#include "probe/short_convolution.hpp"
+#include "probe/training.hpp"
+#include "protocols/protocol.hpp"
+
+namespace {
+
+using namespace borel;
+using testing::HasSubstr;
+
+using test::registry;
+
+struct Drawn {
+  std::vector<std::uint8_t> inputs, targets;
+};
+
+Drawn draw(const RecallTask& task, index_t n_sequences, std::uint64_t seed) {
+  Drawn out;
+  const auto length = static_cast<std::size_t>(task.length);
+  out.inputs.resize(static_cast<std::size_t>(n_sequences) * length);
+  out.targets.resize(out.inputs.size());
+  Rng rng(Seed{seed});
+  for (std::size_t first = 0; first < out.inputs.size(); first += length)
+    draw_recall_sequence(task, rng, std::span(out.inputs).subspan(first, length),
+                         std::span(out.targets).subspan(first, length));
+  return out;
+}
+
+// Reads the inputs as a person would: remembers pairs, answers keys.
+TEST(RecallSequences, AskEachPairOnceAndTheAnswerIsItsValue) {
+  const RecallTask task{.length = 40, .n_pairs = 7, .vocabulary = 64};
+  const Drawn drawn = draw(task, 200, 1);
+  for (std::size_t first = 0; first < drawn.inputs.size(); first += 40) {
+    std::map<int, int> memory;
+    std::set<int> values;
+    for (std::size_t t = 0; t < 14; t += 2) {
+      const int key = drawn.inputs[first + t], value = drawn.inputs[first + t + 1];
+      EXPECT_TRUE(key >= 1 && key < 32 && value >= 32 && value < 64) << key << " " << value;
+      EXPECT_TRUE(memory.emplace(key, value).second) << "key " << key << " twice";
+      EXPECT_TRUE(values.insert(value).second) << "value " << value << " twice";
+      EXPECT_EQ(drawn.targets[first + t] + drawn.targets[first + t + 1], 0);
+    }
+    for (std::size_t t = 14; t < 40; ++t) {
+      const int asked = drawn.inputs[first + t], target = drawn.targets[first + t];
+      if (asked == 0) {
+        EXPECT_EQ(target, 0);
+        continue;
+      }
+      EXPECT_EQ(t % 2, 0U) << "a query opens its slot of two";
+      const auto found = memory.find(asked);
+      ASSERT_NE(found, memory.end()) << asked << " is asked twice or has no value";
+      EXPECT_EQ(target, found->second);
+      memory.erase(found);
+    }
+    EXPECT_TRUE(memory.empty()) << memory.size() << " keys are never asked";
+  }
+}
+
+// First key: slot g with p_g = g^(a - 1) / sum. Second key: sum over the first one's slots of p_h p_g / (1 - p_h).
+TEST(RecallSequences, GapsFollowThePowerLaw) {
+  const RecallTask task{.length = 16, .n_pairs = 2, .vocabulary = 32, .power = 0.3};
+  constexpr std::size_t k_slots = 6;
+  constexpr index_t k_n = 40000;
+  std::array<double, k_slots> p{}, second{};
+  double total = 0;
+  for (std::size_t g = 0; g < k_slots; ++g) total += p[g] = std::pow(static_cast<double>(g + 1), 0.3 - 1);
+  for (double& value : p) value /= total;
+  for (std::size_t g = 0; g < k_slots; ++g)
+    for (std::size_t h = 0; h < k_slots; ++h)
+      if (h != g) second[g] += p[h] * p[g] / (1 - p[h]);
+  const Drawn drawn = draw(task, k_n, 2);
+  std::array<std::array<double, k_slots>, 2> seen{};
+  for (std::size_t first = 0; first < drawn.inputs.size(); first += 16)
+    for (std::size_t pair : {0, 1})
+      for (std::size_t g = 0; g < k_slots; ++g)
+        seen[pair][g] += drawn.inputs[first + 4 + 2 * g] == drawn.inputs[first + 2 * pair] ? 1.0 / k_n : 0.0;
+  for (std::size_t g = 0; g < k_slots; ++g) {
+    // Five standard errors of a share.
+    EXPECT_NEAR(seen[0][g], p[g], 5 * std::sqrt(p[g] * (1 - p[g]) / k_n)) << "slot " << g + 1;
+    EXPECT_NEAR(seen[1][g], second[g], 5 * std::sqrt(second[g] * (1 - second[g]) / k_n)) << "slot " << g + 1;
+  }
+}
+
+TEST(RecallSequences, RefuseWhatDoesNotFit) {
+  EXPECT_THROW((RecallTask{.length = 31, .n_pairs = 2}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.length = 30, .n_pairs = 8}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.length = 64, .n_pairs = 16, .vocabulary = 32}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.length = 64, .n_pairs = 4, .vocabulary = 512}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.power = 0}.check()), ParamError);
+  EXPECT_NO_THROW((RecallTask{.length = 64, .n_pairs = 16, .vocabulary = 34}.check()));
+}
+
+TEST(ShortConvolution, MixesEachChannelWithItsPastAndStopsAtTheSequence) {
+  // Two sequences of three tokens, two channels, two taps: out_t = w_0 x_t + w_1 x_{t-1}.
+  const std::vector<double> x{1, 10, 2, 20, 3, 30, 4, 40, 5, 50, 6, 60}, w{1, 0.5, 2, -1};
+  std::vector<double> out(12);
+  probe::short_convolution<double>({x.data(), 6, 2}, 3, w.data(), 2, {out.data(), 6, 2});
+  EXPECT_EQ(out, (std::vector<double>{1, 5, 4, 0, 7, -5, 4, 20, 13, -15, 16, -20}));
+}
+
+probe::ModelConfig tiny_model(const char* attention, index_t n) {
+  probe::ModelConfig model;
+  model.n_layers = 2;
+  model.d_model = 16;
+  model.n_heads = 1;
+  model.d_feed_forward = 16;
+  model.train_length = n;
+  model.short_convolution = 2;
+  model.attention = {parse_method_spec(attention, "attention")};
+  model.position = {parse_method_spec("none", "position")};
+  return model;
+}
+
+TEST(MaskedLoss, CountsScoredTargetsAlone) {
+  const RecallTask task{.length = 16, .n_pairs = 2, .vocabulary = 32};
+  Drawn drawn = draw(task, 2, 3);
+  const probe::Architecture architecture(tiny_model("softmax", 16), registry());
+  const auto parameters = architecture.initial_parameters(Seed{1});
+  const auto plans = architecture.plans(parameters, 16, false, {});
+  const auto owned = probe::plugin_mixers(architecture);
+  probe::Pass<float> pass(
+      architecture, std::array<const probe::Mixer<float>*, 2>{owned[0].get(), owned[1].get()}, 2, 16, true);
+  std::vector<std::uint8_t> scored(32);
+  for (std::size_t t = 0; t < 32; ++t) scored[t] = drawn.targets[t] != 0;
+  pass.forward(parameters, plans, drawn.inputs);
+  double expected = 0;  // from the logits, in double
+  for (std::size_t t = 0; t < 32; ++t) {
+    if (scored[t] == 0) continue;
+    const auto row = pass.logits().subspan(t * 256, 256);
+    double sum = 0;
+    for (const float logit : row) sum += std::exp(static_cast<double>(logit));
+    expected += std::log(sum) - static_cast<double>(row[drawn.targets[t]]);
+  }
+  EXPECT_NEAR(pass.cross_entropies(drawn.targets, 0.25F, scored), expected, 1e-5 * expected);
+  for (std::size_t t = 0; t < 32; ++t) {
+    const auto row = pass.logits().subspan(t * 256, 256);
+    const double size = std::abs(static_cast<double>(
+        *std::ranges::max_element(row, {}, [](float gradient) { return std::abs(gradient); })));
+    if (scored[t] == 0) {
+      EXPECT_EQ(size, 0) << "token " << t;
+    } else {
+      EXPECT_GT(size, 0.2) << "token " << t;  // scale (1 - p of the target), p near 1 / 256
+    }
+  }
+}
+
+TEST(RecallData, RefusesSequencesThatAskForNothing) {
+  const std::vector<std::uint8_t> inputs{1, 2, 3, 4, 5, 6, 7, 8}, asking{0, 9, 9, 0, 9, 0, 0, 0},
+      half_silent{0, 9, 9, 0, 0, 0, 0, 0};
+  EXPECT_NO_THROW(probe::RecallData({inputs, asking, 4}).check(4));
+  EXPECT_THROW(probe::RecallData({inputs, asking, 4}).check(8), ParamError);
+  EXPECT_THROW(probe::RecallData({inputs, half_silent, 4}), ParamError);
+  EXPECT_THROW(probe::RecallData({inputs, asking, 3}), ParamError);
+  EXPECT_THROW(probe::RecallData({{}, {}, 4}), ParamError);
+}
+
+// A network that knows nothing is wrong by ln 256 for every token that is asked for, however many a sequence asks for.
+TEST(RecallData, TheLossIsAMeanOverScoredTokens) {
+  Drawn few = draw({.length = 16, .n_pairs = 1, .vocabulary = 32}, 20, 4);
+  const Drawn many = draw({.length = 16, .n_pairs = 4, .vocabulary = 32}, 20, 5);
+  few.inputs.insert(few.inputs.end(), many.inputs.begin(), many.inputs.end());
+  few.targets.insert(few.targets.end(), many.targets.begin(), many.targets.end());
+  probe::TrainingConfig config;
+  config.model = tiny_model("softmax", 16);
+  config.n_batch = 16;
+  config.n_chunk = 4;
+  probe::Trainer trainer(
+      config, registry(),
+      std::make_unique<probe::RecallData>(probe::RecallSequences{few.inputs, few.targets, 16}));
+  EXPECT_NEAR(trainer.step().loss, std::log(256.0), 0.05);
+}
+
+class AttentionMqarTest : public testing::Test {
+ protected:
+  static std::shared_ptr<const Dataset> dataset(bool with_targets) {
+    const RecallTask task{.length = 16, .n_pairs = 2, .vocabulary = 16};
+    DatasetWriter writer(DatasetKind::tokens, "small_recall", "Small recall", "made by the test", "none");
+    writer.attribute("", "sequence_length", std::int64_t{16});
+    for (const auto& [split, n] :
+         {std::pair{"train", 1000}, std::pair{"validation", 200}, std::pair{"test", 201}}) {
+      Drawn drawn = draw(task, n, static_cast<std::uint64_t>(n));
+      writer.array(split, std::move(drawn.inputs), {16 * n});
+      if (with_targets) writer.array(std::string("target/") + split, std::move(drawn.targets), {16 * n});
+    }
+    writer.seal();
+    return Dataset::from(writer);
+  }
+
+  static CellInput input(const char* attention, bool with_targets = true) {
+    CellInput out;
+    out.dataset = dataset(with_targets);
+    out.registry = &registry();
+    out.methods = {parse_method_spec(attention, "attention"), parse_method_spec("none", "position")};
+    out.options.id = "attention.mqar";
+    out.options.params = {{"widths", "[16, 24]"},
+                          {"feed_forward_width", "16"},
+                          {"learning_rates", "[0.003, 0.02]"},
+                          {"steps", "250"},
+                          {"batch", "32"},
+                          {"check_every", "25"}};
+    out.seed = Seed{7};
+    return out;
+  }
+
+  static double metric(const CellResult& result, std::string_view name) {
+    for (const Metric& metric : result.metrics)
+      if (metric.name == name) return metric.value;
+    ADD_FAILURE() << "no metric " << name;
+    return std::nan("");
+  }
+
+  const Protocol& protocol = find_protocol("attention.mqar");
+};
+
+TEST_F(AttentionMqarTest, SoftmaxSolvesTwoPairsAndReportsItsCache) {
+  const CellInput cell = input("softmax");
+  ASSERT_EQ(protocol.refuses(cell), "");
+  const CellResult result = protocol.run(cell);
+  EXPECT_GE(metric(result, "accuracy"), 0.97);  // chance: 1 in 8 values
+  EXPECT_LT(metric(result, "steps"), 250);      // it stopped when it was solved
+  EXPECT_EQ(metric(result, "state_bytes"), 2 * 16 * 24 * 4);
+  const Curve& by_state = result.curves.at(0);
+  EXPECT_EQ(by_state.name, "accuracy against state");
+  EXPECT_EQ(by_state.x, (std::vector<double>{2 * 16 * 16 * 4, 2 * 16 * 24 * 4}));
+  EXPECT_EQ(by_state.y.back(), metric(result, "accuracy"));
+  EXPECT_EQ(result.curves.at(1).x, (std::vector<double>{0.003, 0.02}));
+}
+
+TEST_F(AttentionMqarTest, NetworksOfOneWidthHaveEquallyManyParameters) {
+  const CellResult plain = protocol.run(input("linear")), gated = protocol.run(input("gla"));
+  // GLA brings 2 (24^2 + 24) numbers for its gates; a hidden unit of both layers has 4 * 24 = 96.
+  EXPECT_NEAR(metric(gated, "parameters"), metric(plain, "parameters"), 96 / 2);
+  EXPECT_EQ(metric(plain, "state_bytes"), 4 * (24 * 24 + 24));  // S and the normaliser
+  EXPECT_EQ(metric(gated, "state_bytes"), 4 * 24 * 24);
+}
+
+TEST_F(AttentionMqarTest, SameBitsForOneAndTwoThreads) {
+  CellResult results[2];
+  for (std::size_t threads : {1, 2}) {
+    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+    results[threads - 1] = protocol.run(input("gated_delta"));
+  }
+  ASSERT_EQ(results[0].metrics.size(), 5U);
+  for (std::size_t i = 0; i < 5; ++i)
+    EXPECT_EQ(results[0].metrics[i].value, results[1].metrics[i].value) << results[0].metrics[i].name;
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(results[0].curves[i].y, results[1].curves[i].y);
+}
+
+TEST_F(AttentionMqarTest, ALearningRateThatDivergesIsAnAnswer) {
+  CellInput cell = input("identity");
+  cell.options.params["learning_rates"] = "[0.003, 1]";
+  cell.options.params["weight_decay"] = "10";  // with rate 1: weights times -9 in each step
+  const CellResult result = protocol.run(cell);
+  EXPECT_EQ(metric(result, "learning_rate"), 0.003);
+  EXPECT_LT(result.curves.at(1).y.at(1), 0.2);
+}
+
+TEST_F(AttentionMqarTest, SaysWhyItCannotBeMeasured) {
+  EXPECT_THAT(protocol.refuses(input("softmax", false)), HasSubstr("no targets"));
+  EXPECT_THAT(protocol.refuses(input("nystrom")), HasSubstr("not causal"));
+  CellInput cell = input("gla");
+  cell.options.params["feed_forward_width"] = "10";
+  EXPECT_THAT(protocol.refuses(cell), HasSubstr("feed_forward_width"));
+}
+
+TEST_F(AttentionMqarTest, RefusesOptionsThatDoNotFitTogether) {
+  for (const auto& [name, value] : {std::pair{"widths", "[24, 16]"}, std::pair{"widths", "[16.5]"},
+                                    std::pair{"batch", "12"}, std::pair{"learning_rates", "[]"}}) {
+    MethodSpec options = input("softmax").options;
+    options.params[name] = value;
+    EXPECT_THROW(protocol.canonical_options(options), ParamError) << name << " " << value;
+  }
+}
+
+}  // namespace
