@@ -207,6 +207,7 @@ class Training {
   static void shuffle(Rows& rows, Rng& rng) {
     for (std::size_t i = rows.y.size(); i > 1; --i) {
       const std::size_t j = rng.below(i), c = static_cast<std::size_t>(rows.n_context);
+      if (j + 1 == i) continue;
       std::swap(rows.y[i - 1], rows.y[j]);
       std::swap(rows.weight[i - 1], rows.weight[j]);
       std::swap_ranges(rows.context.begin() + static_cast<index_t>((i - 1) * c),
