@@ -2,9 +2,10 @@
 //
 // At the time horizon the state is compared with the exact solution of the problem, without a horizon with the known
 // minimiser. With a horizon, on grids of problems with an exact solution, the run is repeated with half the step and half the cell width,
-// which gives the order. Particles are compared by mean and variance, in units of the standard error of as many exact
+// which gives the order and the work that an accuracy takes. Particles are compared by mean and variance, in units of the standard error of as many exact
 // draws, and in one dimension by the transport distance.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -40,6 +41,19 @@ struct Options {
 constexpr double k_domain_tolerance = 1e-12;
 constexpr index_t k_max_trace_points = 2000, k_max_snapshots = 24;
 constexpr index_t k_histogram_bins = 64;
+/// Accuracies at which the work is compared.
+struct Level {
+  double error;
+  const char* calls;
+};
+constexpr Level k_levels[] = {{1e-2, "calls_to_1e_2"}, {1e-3, "calls_to_1e_3"}, {1e-4, "calls_to_1e_4"}};
+std::string accuracy_text(double error) {
+  return fmt::format(
+      "oracle calls of the first run with l1_error <= {:g}, time step and cells halved from run to run; "
+      "absent when none "
+      "gets there",
+      error);
+}
 /// Points per axis for moments of an exact density, in one and two dimensions.
 constexpr index_t k_quadrature[] = {0, 20000, 600};
 
@@ -106,7 +120,7 @@ double l1_error(const FlowCase& run, const Options& options, std::span<const dou
 class OptimizerFlow final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "optimizer.flow"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Wasserstein gradient flows against exact solutions: errors, orders, mass, energy";
   }
@@ -121,6 +135,9 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
         {"order", "", Direction::higher_is_better,
          "log2 of the ratio of l1_error before and after the last halving of time step and cell width",
          false},
+        {"calls_to_1e_2", "", Direction::lower_is_better, accuracy_text(1e-2), false},
+        {"calls_to_1e_3", "", Direction::lower_is_better, accuracy_text(1e-3), false},
+        {"calls_to_1e_4", "", Direction::lower_is_better, accuracy_text(1e-4), false},
         {"mean_error", "", Direction::lower_is_better,
          "particles: |mean - exact| in standard errors of as many exact draws, the worst dimension", false},
         {"variance_error", "", Direction::lower_is_better, "the same for the variance", false},
@@ -219,10 +236,9 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
     if (std::isfinite(error) && options.halvings > 0 && options.time_horizon > 0 &&
         !input.dataset->has("start") && !is_problem_plugin(input.dataset->attribute("", "objective"))) {
       Curve errors{"error_by_cells", "cells per axis", "integral of |p - exact|", true, true, {}, {}};
-      errors.x.push_back(static_cast<double>(grid.n_cells[0]));
-      errors.y.push_back(error);
       double before = error;
-      for (std::int64_t halving = 1; halving <= options.halvings; ++halving) {
+      std::array<bool, std::size(k_levels)> reached{};
+      for (std::int64_t halving = 0; halving <= options.halvings; ++halving) {
         const FlowCase fine(input, options, halving);
         Trace silent;
         const OptimizerResult finer_result = fine.solve(input.seed, silent);
@@ -230,6 +246,12 @@ class OptimizerFlow final : public ProtocolWithOptions<Options> {
         before = std::exchange(error, l1_error(fine, options, finer_result.state));
         errors.x.push_back(static_cast<double>(grid.n_cells[0] << halving));
         errors.y.push_back(error);
+        const auto calls = static_cast<double>(fine.objective->counts().total());
+        for (std::size_t level = 0; level < reached.size(); ++level)
+          if (!reached[level] && error <= k_levels[level].error) {
+            reached[level] = true;
+            add(k_levels[level].calls, calls, Direction::lower_is_better);
+          }
       }
       add("order", std::log2(before / error), Direction::higher_is_better);
       result.curves.push_back(std::move(errors));
