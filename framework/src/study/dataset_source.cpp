@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "dataset/digest.hpp"
-#include "loader/plugin_file.hpp"
 #include "protocols/problems.hpp"
+#include "study/plan.hpp"
 
 namespace borel {
 
@@ -24,8 +23,7 @@ DatasetInfo StudyDatasets::info(const std::string& name) {
 std::shared_ptr<const Dataset> StudyDatasets::open(const std::string& name) {
   if (is_problem_plugin(name)) {
     const std::string& origin = registry_.entry("problem", parse_method_spec(name, "problem").id).origin;
-    const bool is_file = std::filesystem::is_regular_file(origin);
-    return problem_plugin_dataset(name, registry_, is_file ? file_sha256(origin) : std::string());
+    return problem_plugin_dataset(name, registry_, plugin_file_digests()(origin));
   }
   return find_dataset(is_path(name) && !folder_.empty() ? (folder_ / name).string() : name);
 }
