@@ -3,7 +3,7 @@
 // it, 28 parameters; [3, 3, 3], as google/codex, 43.
 // Where we differ: fitted by L-BFGS with the exact gradient from several random starts, on standardised data, in place of
 // stochastic gradients; the published initialisation is kept (weights log(expm1(1 / scale / fan_out)), biases U(-1/2, 1/2),
-// factors 0) for the first start, with init_scale in standard deviations; the other starts are moved at random.
+// factors 0) for the first start, with init_scale in standard deviations; the others begin with kinks at random samples.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,12 +25,14 @@ constexpr index_t k_grain = 256;
 constexpr std::size_t k_search_points = 512, k_final_points = 2048;
 constexpr double k_rounding = 0x1p-36;  // of u: the last bits would choose among the network's many optima
 constexpr double k_search_tolerance = 1e-4;
+constexpr double k_octaves_of_slope = 3;
 
 class DfpDensity final : public FittedDensity {
  public:
   DfpDensity(MonotoneNetwork network, std::vector<double> theta, double shift, double scale, Outcome outcome)
       : network_(std::move(network)),
         theta_(std::move(theta)),
+        layers_(network_.layers(theta_)),
         shift_(shift),
         scale_(scale),
         outcome_(std::move(outcome)) {}
@@ -41,7 +43,7 @@ class DfpDensity final : public FittedDensity {
       for (index_t i = begin; i < end; ++i) {
         const double u = (x(i, 0) - shift_) / scale_;
         out[static_cast<std::size_t>(i)] =
-            std::isinf(u) ? -k_infinity : network_.log_pdf(theta_, u, 0, {}) - log_scale;
+            std::isinf(u) ? -k_infinity : network_.log_pdf(layers_, u, 0, {}) - log_scale;
       }
     });
   }
@@ -49,7 +51,7 @@ class DfpDensity final : public FittedDensity {
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double u = (x[i] - shift_) / scale_;
       double slope = 0;
-      const double l = std::isinf(u) ? u : network_.logits(theta_, u, slope);
+      const double l = std::isinf(u) ? u : network_.logits(layers_, u, slope);
       out[i] = l >= 0 ? 1 / (1 + std::exp(-l)) : std::exp(l) / (1 + std::exp(l));
     }
   }
@@ -69,6 +71,7 @@ class DfpDensity final : public FittedDensity {
  private:
   MonotoneNetwork network_;
   std::vector<double> theta_;
+  MonotoneNetwork::Layers layers_;
   double shift_, scale_;
   Outcome outcome_;
 };
@@ -83,7 +86,7 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
  public:
   struct Params {
     std::vector<double> filters = {3, 3};
-    std::int64_t n_starts = 4, max_iterations = 500;
+    std::int64_t n_starts = 8, max_iterations = 500;
     double init_scale = 3, tolerance = 1e-6;
     void declare(ParamBinder& p) {
       p.reals("filters", filters, Range::closed(1, 32), "1",
@@ -147,10 +150,10 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
     StandardPoints points = standardise(weighted_points({rows, {}}), "density dfp");
     // theta works in the unit of y here: the first layer takes the place of shift and scale.
     for (double& u : points.u) u = points.shift + points.scale * u;
-    const std::vector<double> made = start(seed, params_.init_scale * points.scale, 0);
+    const std::vector<double> made = start(seed, params_.init_scale * points.scale);
     std::copy(made.begin(), made.end(), theta.begin());
     double slope = 0;
-    theta[theta.size() - 1] -= network_.logits(theta, points.shift, slope);
+    theta[theta.size() - 1] -= network_.logits(network_.layers(theta), points.shift, slope);
   }
   void log_pdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> log_p,
                TensorView<double, 2> d_theta) const override {
@@ -161,14 +164,15 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
         gradient = d_theta.row(row);
         std::fill(gradient.begin(), gradient.end(), 0.0);
       }
-      log_p[at] = network_.log_pdf(theta.row(row), y[at], 1, gradient);
+      log_p[at] = network_.log_pdf(network_.layers(theta.row(row)), y[at], 1, gradient);
     }
   }
   void cdf(TensorView<const double, 2> theta, std::span<const double> y,
            std::span<double> out) const override {
     for (index_t row = 0; row < theta.shape(0); ++row) {
       double slope = 0;
-      const double l = network_.logits(theta.row(row), y[static_cast<std::size_t>(row)], slope);
+      const double l =
+          network_.logits(network_.layers(theta.row(row)), y[static_cast<std::size_t>(row)], slope);
       out[static_cast<std::size_t>(row)] = l >= 0 ? 1 / (1 + std::exp(-l)) : std::exp(l) / (1 + std::exp(l));
     }
   }
@@ -178,35 +182,77 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
   }
 
  private:
-  /// @param jitter 0: the published initialisation; else weights and factors are moved by this many standard normals.
-  /// With all factors 0 the search would begin among densities of one mode.
-  std::vector<double> start(Seed seed, double init_scale, double jitter) const {
+  /// The published initialisation.
+  std::vector<double> start(Seed seed, double init_scale) const {
     Rng rng(seed);
     const std::vector<int>& widths = network_.widths();
     const double scale = std::pow(init_scale, 1 / static_cast<double>(widths.size() - 1));
     std::vector<double> theta;
     for (std::size_t layer = 1; layer < widths.size(); ++layer) {
-      const double raw = std::log(std::expm1(1 / scale / widths[layer]));
-      for (int i = 0; i < widths[layer] * widths[layer - 1]; ++i)
-        theta.push_back(raw + jitter * rng.normal());
-      for (int o = 0; o < widths[layer]; ++o) theta.push_back((rng.uniform() - 0.5) * (1 + 2 * jitter));
-      if (layer + 1 < widths.size())
-        for (int o = 0; o < widths[layer]; ++o) theta.push_back(2 * jitter * rng.normal());
+      theta.insert(theta.end(), static_cast<std::size_t>(widths[layer] * widths[layer - 1]),
+                   std::log(std::expm1(1 / scale / widths[layer])));
+      for (int o = 0; o < widths[layer]; ++o) theta.push_back(rng.uniform() - 0.5);
+      if (layer + 1 < widths.size()) theta.insert(theta.end(), static_cast<std::size_t>(widths[layer]), 0.0);
     }
     return theta;
+  }
+
+  /// A start with structure at the scale of the data: every unit has its kink (h = 0) at a sample, rises by 1 to 8 between
+  /// the quartiles and has a factor of either sign; the logits at the quartiles are log 3 apart from those at the median.
+  /// The published one is a density of a single mode, as are small moves of it: the search then ends where modes are missing.
+  std::vector<double> start_at_samples(Seed seed, const StandardPoints& points) const {
+    Rng rng(seed);
+    const std::vector<int>& widths = network_.widths();
+    const std::size_t n = points.size(), low = quantile(points, 0.25), high = quantile(points, 0.75);
+    std::vector<double> theta;
+    std::vector<std::vector<double>> s{points.u};  // values of the layer before at the points
+    for (std::size_t layer = 1; layer < widths.size(); ++layer) {
+      const bool last = layer + 1 == widths.size();
+      std::vector<double> v, b, f;
+      std::vector<std::vector<double>> next;
+      for (int o = 0; o < widths[layer]; ++o) {
+        const double rise = last ? 2 * std::log(3) : std::exp2(k_octaves_of_slope * rng.uniform());
+        const std::size_t kink = quantile(points, last ? 0.5 : rng.uniform());
+        std::vector<double> share(s.size()), h(n);
+        double total = 0;
+        for (double& value : share) total += value = std::exp(rng.normal());
+        for (std::size_t i = 0; i < s.size(); ++i) {
+          const double spread = s[i][high] - s[i][low];
+          const double weight = rise * share[i] / total / (spread > 0 ? spread : 1);
+          v.push_back(weight > 30 ? weight : std::log(std::expm1(weight)));
+          for (std::size_t k = 0; k < n; ++k) h[k] += weight * s[i][k];
+        }
+        b.push_back(-h[kink]);
+        f.push_back(rng.normal());
+        const double a = std::tanh(f.back());
+        for (std::size_t k = 0; k < n; ++k) h[k] += b.back(), h[k] += a * std::tanh(h[k]);
+        next.push_back(std::move(h));
+      }
+      theta.insert(theta.end(), v.begin(), v.end());
+      theta.insert(theta.end(), b.begin(), b.end());
+      if (!last) theta.insert(theta.end(), f.begin(), f.end());
+      s = std::move(next);
+    }
+    return theta;
+  }
+  static std::size_t quantile(const StandardPoints& points, double p) {
+    std::size_t i = 0;
+    for (double sum = points.weight[0]; sum < p && i + 1 < points.size(); sum += points.weight[i]) ++i;
+    return i;
   }
 
   LbfgsResult descend(const StandardPoints& points, std::vector<double> theta, double tolerance,
                       const FitContext& context) const {
     const auto loss = [&](std::span<const double> at, std::span<double> gradient) {
       const std::size_t n = at.size();
+      const MonotoneNetwork::Layers layers = network_.layers(at);
       const std::vector<double> sums = deterministic_reduce(
           static_cast<index_t>(points.size()), k_grain, std::vector<double>(n + 1),
           [&](index_t begin, index_t end) {
             std::vector<double> part(n + 1);
             for (std::size_t i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
               part[n] -= points.weight[i] *
-                         network_.log_pdf(at, points.u[i], -points.weight[i], std::span(part).first(n));
+                         network_.log_pdf(layers, points.u[i], -points.weight[i], std::span(part).first(n));
             return part;
           },
           [](std::vector<double> a, const std::vector<double>& b) {
@@ -226,10 +272,10 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
     LbfgsResult best;
     index_t iterations = 0;
     for (std::int64_t s = 0; s < params_.n_starts; ++s) {
-      LbfgsResult run = descend(
-          search,
-          start(context.seed.derive(static_cast<std::uint64_t>(s)), params_.init_scale, s == 0 ? 0 : 0.5),
-          std::max(k_search_tolerance, params_.tolerance), context);
+      const Seed seed = context.seed.derive(static_cast<std::uint64_t>(s));
+      LbfgsResult run =
+          descend(search, s == 0 ? start(seed, params_.init_scale) : start_at_samples(seed, search),
+                  std::max(k_search_tolerance, params_.tolerance), context);
       iterations += run.iterations;
       if (context.progress)
         context.progress->report(static_cast<double>(s + 1) / static_cast<double>(params_.n_starts + 1),

@@ -14,10 +14,17 @@ class MonotoneNetwork {
   std::size_t n_parameters() const { return n_parameters_; }
   const std::vector<int>& widths() const { return widths_; }
 
+  /// theta as the layers use it, for many points with one theta; in theta's order.
+  struct Layers {
+    std::vector<double> value;  ///< softplus(V), b, tanh(f)
+    std::vector<double> slope;  ///< their derivatives
+  };
+  Layers layers(std::span<const double> theta) const;
+
   /// L(u), and dL/du in `slope`.
-  double logits(std::span<const double> theta, double u, double& slope) const;
+  double logits(const Layers& layers, double u, double& slope) const;
   /// log p(u) = log sigma(L) + log sigma(-L) + log dL/du; adds factor times its gradient to d_theta when not empty.
-  double log_pdf(std::span<const double> theta, double u, double factor, std::span<double> d_theta) const;
+  double log_pdf(const Layers& layers, double u, double factor, std::span<double> d_theta) const;
 
  private:
   std::vector<int> widths_;  ///< 1, hidden ..., 1
