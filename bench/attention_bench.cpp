@@ -159,6 +159,9 @@ void register_all() {
   add("softmax/causal/n:1024", "softmax", causal_1024);
   add("softmax/causal/n:4096", "softmax", causal_4096);
   add("softmax/causal/n:4096/threads:2", "softmax", causal_4096, "", 2);
+  for (const char* shape_name : {"causal", "full"})
+    add(fmt::format("softmax/bf16/{}/n:4096", shape_name), "softmax{precision=bf16}",
+        shape_name[0] == 'c' ? causal_4096 : full_4096);
   add("softmax/full/n:1024", "softmax", full_1024);
   add("softmax/full/n:4096", "softmax", full_4096);
   for (const index_t d : {80, 128}) {

@@ -2,6 +2,7 @@
 // forms.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <hwy/highway.h>
 
 #include <cmath>
 
@@ -21,7 +22,7 @@ using borel::reference::Matrix;
 
 constexpr double k_bound = 2e-5;  // float32 scores up to about 10
 
-struct PlainSoftmax final : borel::TileAttention {
+struct PlainSoftmax : borel::TileAttention {
   borel::AttentionTraits traits() const override { return {.row_normalised = true, .non_negative = true}; }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
   double scale(const AttentionCall& call) const override {
@@ -217,6 +218,63 @@ TEST(TileEngine, AgreesAtTinyAndRaggedSizes) {
     }
   Inputs no_keys(1, 1, 3, 0, 8, 5, 11);
   EXPECT_EQ(error_of(PlainSoftmax(), no_keys.call, k_softmax), 0);
+}
+
+/// The nearest bfloat16, ties to even, by arithmetic: 8 significant bits.
+float nearest_bf16(float x) {
+  if (x == 0) return 0;
+  const float unit = std::ldexp(1.0f, std::ilogb(x) - 7);
+  return std::nearbyint(x / unit) * unit;
+}
+
+TEST(TileEngine, Bf16RoundsEveryFactorOnceAndSumsInFloat32) {
+  struct Rounded final : PlainSoftmax {
+    bool rounds_to_bf16() const override { return true; }
+  };
+  const Rounded method;
+  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  struct Restore {
+    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
+  } restore;
+  for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
+    hwy::SetSupportedTargetsForTest(rest & -rest);
+    for (const auto& [d_k, d_v] : {std::pair<index_t, index_t>{64, 64}, {20, 12}, {13, 7}, {1, 17}})
+      for (const bool causal : {false, true}) {
+        Inputs inputs(4, 2, 61, 150, d_k, d_v, 7);
+        inputs.call.causal = causal;
+        const AttentionCall& call = inputs.call;
+        std::vector<float> storage(static_cast<std::size_t>(4 * 61 * d_v));
+        const TensorView<float, 3> o(storage.data(), {4, 61, d_v});
+        method.forward(call, o);
+        const auto scale = static_cast<float>(method.scale(call));
+        double worst = 0;
+        for (index_t h = 0; h < 4; ++h)
+          for (index_t r = 0; r < 61; ++r) {
+            std::vector<double> sum(static_cast<std::size_t>(d_v));
+            double total = 0, largest = 0;
+            for (index_t j = 0; j < (causal ? r + call.query_offset + 1 : 150); ++j) {
+              double score = 0;
+              for (index_t c = 0; c < d_k; ++c)
+                score += static_cast<double>(nearest_bf16(call.q(h, r, c) * scale)) *
+                         static_cast<double>(nearest_bf16(call.k(h / 2, j, c)));
+              total += std::exp(score);
+              for (index_t c = 0; c < d_v; ++c) {
+                const double v = static_cast<double>(nearest_bf16(call.v(h / 2, j, c)));
+                sum[static_cast<std::size_t>(c)] += std::exp(score) * v;
+                largest = std::max(largest, std::abs(v));
+              }
+            }
+            for (index_t c = 0; c < d_v; ++c)
+              worst = std::max(worst, std::abs(static_cast<double>(o(h, r, c)) -
+                                               sum[static_cast<std::size_t>(c)] / total) /
+                                          largest);
+          }
+        // Only the weights are rounded otherwise here: half a unit of 2^-8 each.
+        EXPECT_LE(worst, 0x1p-9 + k_bound)
+            << hwy::TargetName(rest & -rest) << " d " << d_k << " causal " << causal;
+        EXPECT_GT(worst, 1e-5) << "nothing was rounded";
+      }
+  }
 }
 
 TEST(TileEngine, WeightsOfRowsEqualThoseOfTheIdentityAsValues) {

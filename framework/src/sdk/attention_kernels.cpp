@@ -264,6 +264,14 @@ double RowSum(const float* row, index_t n) {
   return static_cast<double>(hn::GetLane(hn::SumOfLanes(f, sum)));
 }
 
+void ScaleRow(const float* HWY_RESTRICT row, float factor, index_t n, float* HWY_RESTRICT out) {
+  const Floats f;
+  const Vec by = hn::Set(f, factor);
+  index_t c = 0;
+  for (; c + k_lanes <= n; c += k_lanes) hn::StoreU(hn::Mul(by, hn::LoadU(f, row + c)), f, out + c);
+  for (; c < n; ++c) out[c] = factor * row[c];
+}
+
 void AddRow(float* HWY_RESTRICT row, const float* HWY_RESTRICT bias, index_t n) {
   const Floats f;
   index_t c = 0;
@@ -371,6 +379,7 @@ HWY_EXPORT(OnlineSoftmax);
 HWY_EXPORT(SoftmaxBackward);
 HWY_EXPORT(WeighBackward);
 HWY_EXPORT(RowSum);
+HWY_EXPORT(ScaleRow);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(RotateHalves);
 HWY_EXPORT(SineCosine);
@@ -408,6 +417,9 @@ void weigh_backward(const float* slope, float* weights, float* d_scores, index_t
   (slope, weights, d_scores, ld, n_rows, n_cols, row_inverse, row_mean);
 }
 double row_sum(const float* row, index_t n) { return HWY_DYNAMIC_DISPATCH(RowSum)(row, n); }
+void scale_row(const float* row, float factor, index_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(ScaleRow)(row, factor, n, out);
+}
 void add_row(float* row, const float* bias, index_t n) { HWY_DYNAMIC_DISPATCH(AddRow)(row, bias, n); }
 void rotate_halves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
                    index_t n_pairs) {

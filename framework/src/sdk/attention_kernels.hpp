@@ -72,6 +72,9 @@ void weigh_backward(const float* slope, float* weights, float* d_scores, index_t
 /// @pre n is a multiple of k_row_pad; meant for one tile's width
 double row_sum(const float* row, index_t n);
 
+/// out[c] = factor * row[c]
+void scale_row(const float* row, float factor, index_t n, float* out);
+
 /// row[c] += bias[c]
 void add_row(float* row, const float* bias, index_t n);
 

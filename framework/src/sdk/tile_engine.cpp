@@ -10,6 +10,7 @@
 namespace borel {
 
 TileMethod::~TileMethod() = default;
+bool TileMethod::rounds_to_bf16() const { return false; }
 double TileMethod::row_scale(const AttentionCall&, index_t, index_t) const { return 1; }
 void TileMethod::transform(const AttentionCall&, ScoreTile&) const {}
 float TileMethod::sink(const AttentionCall&, index_t, index_t) const {
@@ -105,11 +106,12 @@ class BlockOutput {
     for (index_t r = 0; r < n; ++r) {
       const double factor = 1 / denominator(block, r, statistic);  // 0 for a row without keys
       const std::span<float> out = o.row(block.head, block.r0 + r);
-      for (std::size_t c = 0; c < out.size(); ++c)
-        out[c] = factor == 0
-                     ? 0.0f
-                     : static_cast<float>(static_cast<double>(o_[r * pass_.d_o() + static_cast<index_t>(c)]) *
-                                          factor);
+      const float* sums = o_.data() + r * pass_.d_o();
+      if (factor > 0x1p-100 && factor < 0x1p100)
+        kernels::scale_row(sums, static_cast<float>(factor), static_cast<index_t>(out.size()), out.data());
+      else  // nothing seen, or a sum whose inverse float32 does not hold
+        for (std::size_t c = 0; c < out.size(); ++c)
+          out[c] = factor == 0 ? 0.0f : static_cast<float>(static_cast<double>(sums[c]) * factor);
       if (saved.empty()) continue;
       saved(block.head, block.r0 + r, 0) = max_[r];
       saved(block.head, block.r0 + r, 1) = static_cast<float>(factor);
@@ -120,9 +122,17 @@ class BlockOutput {
   void weigh(const QueryBlock& block, index_t t, const ActiveColumns& active, RowStatistic statistic) {
     const index_t n = block.n_rows();
     float* const first = tile_.data() + active.all.lo;
-    if (statistic == RowStatistic::online_max)
-      return kernels::online_softmax(first, k_keys, n, active.all.size(), max_.data(), sum_.data(), o_.data(),
-                                     pass_.d_o(), pass_.d_o());
+    if (statistic == RowStatistic::online_max) {
+      const index_t height = active.n_groups == 1 ? n : tile::k_group_rows;
+      for (index_t g = 0, r = 0; r < n; ++g, r += height) {
+        const tile::ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
+        if (columns.size() > 0)
+          kernels::online_softmax(tile_.data() + r * k_keys + columns.lo, k_keys, std::min(height, n - r),
+                                  columns.size(), max_.data() + r, sum_.data() + r,
+                                  o_.data() + r * pass_.d_o(), pass_.d_o(), pass_.d_o());
+      }
+      return;
+    }
     ScoreTile view = pass_.view(block, t, active, tile_.data(), k_keys);
     method_.weigh(call_, view);
     for (index_t r = 0; r < n; ++r) {
@@ -178,7 +188,7 @@ class BlockOutput {
 void forward_one_plan(const TileMethod& method, const AttentionCall& call, TensorView<float, 3> o,
                       TensorView<float, 3> saved) {
   if (call.n_q() == 0) return;
-  const TilePass pass(method, call, Packing::forward, -1);
+  const TilePass pass(method, call, method.rounds_to_bf16() ? Packing::forward_bf16 : Packing::forward, -1);
   const index_t height = method.statistic() == RowStatistic::whole_row ? k_whole_rows : k_rows;
   const index_t n_blocks = (call.n_q() + height - 1) / height;
   parallel_for(call.h_q() * n_blocks, 1, [&](index_t begin, index_t) {

@@ -34,8 +34,10 @@ TilePass::TilePass(const TileMethod& method, const AttentionCall& call, Packing 
       d_o_(kernels::padded(call.d_v())) {
   choose_variants();
   const bool many_bands = variants_.size() > k_max_packed;
-  in_place_ = packing == Packing::forward && !many_bands && call.n_q() <= k_max_in_place;
+  const bool forward = packing == Packing::forward || packing == Packing::forward_bf16;
+  in_place_ = forward && !many_bands && call.n_q() <= k_max_in_place;
   packed_ = !many_bands && !in_place_;
+  bf16_ = packing == Packing::forward_bf16 && packed_;
   rotate_by_table_ = !many_bands;
   lay_out(packing);
   for (Variant& variant : variants_) make_tables(variant);
@@ -61,8 +63,9 @@ void TilePass::choose_variants() {
 void TilePass::lay_out(Packing packing) {
   const index_t n = call_.h_kv() * n_tiles_ * k_keys;
   const bool back = packing == Packing::backward;
-  const index_t key_size = packed_ ? n * call_.d_k() : 0, key_row_size = packed_ && back ? n * d_pad_ : 0;
-  const index_t value_size = packing == Packing::scores || in_place_ ? 0 : n * d_o_,
+  const index_t key_size = packed_ && !bf16_ ? n * call_.d_k() : 0,
+                key_row_size = packed_ && back ? n * d_pad_ : 0;
+  const index_t value_size = packing == Packing::scores || in_place_ || bf16_ ? 0 : n * d_o_,
                 transposed_size = back ? n * call_.d_v() : 0;
   const index_t table_q = kernels::padded(call_.n_q() * n_pairs()),
                 table_k = kernels::padded(call_.n_k() * n_pairs());
@@ -81,6 +84,12 @@ void TilePass::lay_out(Packing packing) {
     variant.cosine_q = take(table_q), variant.sine_q = take(table_q);
     variant.cosine_k = take(table_k), variant.sine_k = take(table_k);
   }
+  if (!bf16_) return;
+  const index_t value_pairs = n / 2 * d_o_, key_pairs = n * kernels::n_bf16_pairs(call_.d_k());
+  pair_memory_.emplace(value_pairs + static_cast<index_t>(variants_.size()) * key_pairs);
+  value_pairs_ = pair_memory_->data();
+  for (std::size_t v = 0; v < variants_.size(); ++v)
+    variants_[v].key_pairs = value_pairs_ + value_pairs + static_cast<index_t>(v) * key_pairs;
 }
 
 void TilePass::make_tables(Variant& variant) const {
@@ -108,8 +117,12 @@ void TilePass::pack(Packing packing, index_t only_head) {
     const index_t kv = kv_begin + begin / n_tiles_, tile = begin % n_tiles_, at = kv * n_tiles_ + tile;
     if (packing != Packing::scores) {
       const float* v = call_.v.row(kv, tile * k_keys).data();
-      kernels::pack_rows(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
-                         values_ + at * k_keys * d_o_);
+      if (bf16_)
+        kernels::pack_rows_bf16(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
+                                value_pairs_ + at * k_keys / 2 * d_o_);
+      else
+        kernels::pack_rows(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
+                           values_ + at * k_keys * d_o_);
       if (packing == Packing::backward)
         kernels::pack_transposed(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
                                  values_transposed_ + at * k_keys * call_.d_v());
@@ -117,7 +130,8 @@ void TilePass::pack(Packing packing, index_t only_head) {
     if (!packed_) return;
     for (Variant& variant : variants_)
       pack_keys(variant, kv, tile, variant.keys + at * call_.d_k() * k_keys,
-                variant.key_rows ? variant.key_rows + at * d_pad_ * k_keys : nullptr);
+                variant.key_rows ? variant.key_rows + at * d_pad_ * k_keys : nullptr,
+                bf16_ ? variant.key_pairs + at * kernels::n_bf16_pairs(call_.d_k()) * k_keys : nullptr);
   });
 }
 
@@ -203,9 +217,10 @@ ScoreTile TilePass::view(const QueryBlock& block, index_t tile, const ActiveColu
           active.has_masked};
 }
 
-/// Keys of a tile, rotated, packed as transposed panels and, if rows is given, as row panels.
-void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed,
-                         float* rows) const {
+/// Keys of a tile, rotated, packed as transposed panels (as pairs if those are given, else as floats) and, if rows is
+/// given, as row panels.
+void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
+                         Bf16Pair* pairs) const {
   const index_t d = call_.d_k(), j0 = tile * k_keys, n = n_keys(tile);
   const float* from = call_.k.row(kv, j0).data();
   index_t ld = call_.k.stride(1);
@@ -216,6 +231,7 @@ void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float
     rotate(variant, false, j0, false, copy);
     from = storage.data(), ld = d;
   }
+  if (pairs) return kernels::pack_transposed_bf16(from, ld, n, d, k_keys, pairs);
   kernels::pack_transposed(from, ld, n, d, k_keys, transposed);
   if (rows) kernels::pack_rows(from, ld, n, d, k_keys, rows);
 }
@@ -308,6 +324,15 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
     kernels::multiply({q, d_pad_, 1}, {keys + columns.lo * d, kernels::k_row_pad, kernels::k_row_pad * d},
                       out, ld, end - begin, d, columns.size(), false);
   };
+  if (bf16_) {
+    const index_t n_pairs = kernels::n_bf16_pairs(d);
+    const Scratch<Bf16Pair> q((end - begin) * n_pairs);
+    kernels::to_bf16(queries(block, v, tile) + (begin - block.r0) * d_pad_, d_pad_, end - begin, d, q.data(),
+                     n_pairs);
+    const Bf16Pair* keys = variant.key_pairs + ((kv * n_tiles_ + tile) * k_keys + columns.lo) * n_pairs;
+    return kernels::multiply_bf16(q.data(), n_pairs, keys, kernels::k_row_pad * n_pairs, out, ld, end - begin,
+                                  n_pairs, columns.size(), false);
+  }
   if (packed_)
     return by_panels(queries(block, v, tile) + (begin - block.r0) * d_pad_,
                      variant.keys + (kv * n_tiles_ + tile) * d * k_keys);
@@ -317,7 +342,7 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
     amplify(*variant.band, begin, end - begin, tile, q.data(), q.data());
   if (!in_place_) {
     const Scratch<float> keys(d * k_keys);
-    pack_keys(variant, kv, tile, keys.data(), nullptr);
+    pack_keys(variant, kv, tile, keys.data(), nullptr, nullptr);
     return by_panels(q.data(), keys.data());
   }
   const index_t n = n_keys(tile), n_read = std::min(columns.hi, n) - columns.lo;
@@ -487,11 +512,21 @@ void TilePass::add_values(const QueryBlock& block, index_t tile, const ActiveCol
     const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
     const index_t first = g * k_group_rows,
                   n = active.n_groups == 1 ? block.n_rows() : std::min(k_group_rows, block.n_rows() - first);
-    if (columns.size() > 0)
+    if (columns.size() <= 0) continue;
+    if (bf16_) {
+      const index_t n_pairs = columns.size() / 2;  // columns begin and end at multiples of 16
+      const Scratch<Bf16Pair> w(n * n_pairs);
+      kernels::to_bf16(weights + first * ld + columns.lo, ld, n, columns.size(), w.data(), n_pairs);
+      const Bf16Pair* pairs =
+          value_pairs_ + (kv * n_tiles_ + tile) * k_keys / 2 * d_o_ + columns.lo / 2 * kernels::k_row_pad;
+      kernels::multiply_bf16(w.data(), n_pairs, pairs, kernels::k_row_pad * k_keys / 2, o + first * d_o_,
+                             d_o_, n, n_pairs, d_o_, true);
+    } else {
       kernels::multiply(
           {weights + first * ld + columns.lo, ld, 1},
           {values + columns.lo * kernels::k_row_pad, kernels::k_row_pad, kernels::k_row_pad * k_keys},
           o + first * d_o_, d_o_, n, columns.size(), d_o_, true);
+    }
   }
 }
 

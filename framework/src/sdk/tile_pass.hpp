@@ -11,10 +11,13 @@
 #include <vector>
 
 #include "attention_kernels.hpp"
+#include "bf16_kernels.hpp"
 #include "borel/draft/tile_engine.hpp"
 #include "tile_geometry.hpp"
 
 namespace borel::tile {
+
+using kernels::Bf16Pair;
 
 // 48 x 128 scores (24 KB) stay in the first cache level beside a panel of keys; 48 and 12 are multiples of the kernels'
 // register blocks.
@@ -27,7 +30,9 @@ inline constexpr float k_masked = -std::numeric_limits<float>::infinity();
 struct Variant {
   const Band* band = nullptr;
   index_t band_number = -1;
-  float* keys = nullptr;      ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][d_k][16]
+  float* keys = nullptr;  ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][d_k][16]
+  Bf16Pair* key_pairs =
+      nullptr;                ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][pairs of d_k][16]
   float* key_rows = nullptr;  ///< the same, panels [d_pad / 16][k_keys][16]; for the way back
   float *cosine_q = nullptr, *sine_q = nullptr;  ///< [n_q, n_rot_dims / 2]
   float *cosine_k = nullptr, *sine_k = nullptr;  ///< [n_k, n_rot_dims / 2]
@@ -57,7 +62,7 @@ struct ActiveColumns {
   std::array<ColumnRange, k_max_groups> groups = {};  ///< inside `all`; may be empty
 };
 
-enum class Packing { scores, forward, backward };
+enum class Packing { scores, forward, forward_bf16, backward };
 
 class TilePass {
  public:
@@ -127,7 +132,8 @@ class TilePass {
   }
   void make_tables(Variant& variant) const;
   index_t n_pairs() const { return plan_ ? plan_->n_rot_dims / 2 : 0; }
-  void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows) const;
+  void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
+                 Bf16Pair* pairs) const;
   void make_queries(const Variant& variant, index_t head, index_t r0, index_t r1, float* out) const;
   void multiply(QueryBlock& block, std::size_t v, index_t tile, index_t first_row, index_t last_row,
                 const ColumnRange& columns, float* out, index_t ld) const;
@@ -147,9 +153,12 @@ class TilePass {
   // plans with many bands get their keys rotated tile by tile, as packed keys of every band would need memory of order
   // n_q n_k.
   bool packed_ = true, in_place_ = false, rotate_by_table_ = true;
+  bool bf16_ = false;  // packed keys and values are pairs
   std::vector<Variant> variants_;
   std::optional<Scratch<float>> memory_;
-  float* values_ = nullptr;  ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys][16]
+  std::optional<Scratch<Bf16Pair>> pair_memory_;
+  float* values_ = nullptr;          ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys][16]
+  Bf16Pair* value_pairs_ = nullptr;  ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys / 2][16]
   float* values_transposed_ =
       nullptr;  ///< [h_kv, n_tiles] tiles, panels [k_keys / 16][d_v][16]; for the way back
 };

@@ -24,11 +24,13 @@ class Softmax final : public borel::TileAttention {
  public:
   enum class LogN { none, train, clip };
   enum class Sink { off, fixed, learned };
+  enum class Precision { float32, bf16 };
 
   struct Params {
     double scale = 0, softcap = 0, log_n_length = 512, sink_logit = 0;
     LogN log_n = LogN::none;
     Sink sink = Sink::off;
+    Precision precision = Precision::float32;
     void declare(borel::ParamBinder& p) {
       p.real("scale", scale, borel::Range::closed(0, 1e6), "1",
              "Factor on q . k; 0 stands for 1 / sqrt(d_k).");
@@ -42,6 +44,10 @@ class Softmax final : public borel::TileAttention {
                "An extra key without a value, with one logit for all heads or a learned one per head.");
       p.real("sink_logit", sink_logit, borel::Range::closed(-1e4, 1e4), "nats",
              "Logit of the sink, or where learning starts.");
+      p.choice(
+          "precision", precision, {{"float32", Precision::float32}, {"bf16", Precision::bf16}},
+          "bf16: the factors of products are rounded to bfloat16 in forward passes over more than 4 queries; "
+          "1.6 times as fast where the processor has AVX-512 BF16.");
     }
   };
 
@@ -53,9 +59,10 @@ class Softmax final : public borel::TileAttention {
     return {.row_normalised = params_.sink == Sink::off,
             .non_negative = true,
             .own_scale = params_.scale != 0,
-            .max_error = 5e-5};
+            .max_error = params_.precision == Precision::bf16 ? k_bf16_error : 5e-5};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool rounds_to_bf16() const override { return params_.precision == Precision::bf16; }
 
   double scale(const AttentionCall& call) const override {
     return params_.scale != 0 ? params_.scale : 1 / std::sqrt(static_cast<double>(call.d_k()));
@@ -104,6 +111,9 @@ class Softmax final : public borel::TileAttention {
   }
 
  private:
+  /// Scores of 80 whose products all have one sign move by 80 x 2^-8 = 0.3; those of a few nats, and inputs that are
+  /// bfloat16 numbers, cost 1e-2.
+  static constexpr double k_bf16_error = 0.3;
   Params params_;
 };
 
