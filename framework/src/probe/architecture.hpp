@@ -1,11 +1,17 @@
-// The probe network: a byte-level decoder whose layers hold an attention plugin and a position plugin. This file says
-// what it is made of and where its numbers lie; pass.hpp computes with them.
+// The probe network: blocks that hold an attention plugin and a position plugin, in a byte-level decoder or in a denoiser
+// of images. This file says what they are made of and where their numbers lie; block_pass.hpp, pass.hpp (bytes) and
+// denoiser_pass.hpp (images) compute with them.
 //
-//   x_0 = E[byte] (+ absolute encoding)
 //   x'  = x + Attention(q, k, v, extra) W_o,     q | k | v = RMSNorm(x) W_qkv,  extra = map(RMSNorm(x) W_e + b_e)
 //                                                each channel of q, k, v through a short causal convolution, if there is one
 //   x'' = x' + act(RMSNorm(x') W_in) W_out       pre-norm residual blocks
-//   logits = RMSNorm(x_L) E^T                    output tied to the embedding
+//
+//   decoder    x_0 = E[byte] (+ absolute encoding),   logits = RMSNorm(x_L) E^T, the output tied to the embedding
+//   denoiser   no causality; x_0 = patch W_p + b_p (+ absolute encoding),   patch_out = norm(x_L) W_f + b_f.
+//              Every norm, the last one too, is told the level of the noise by a vector c, one for an image:
+//              norm(x) = (1 + scale) * RMSNorm(x) + shift,  scale | shift = c W_m + b_m   (adaLN, Peebles and Xie 2022,
+//              arXiv:2212.09748, section 3.2; W_m and b_m start at zero, so that the norm starts as RMSNorm)
+//              c = silu(silu(f W_1 + b_1) W_2 + b_2),  f_m = cos, sin of ln(sigma) omega_m
 #pragma once
 
 #include <functional>
@@ -25,6 +31,13 @@ constexpr index_t k_vocabulary = 256;  ///< bytes
 /// gelu: x Phi(x) in its tanh form (Hendrycks and Gimpel 2016, eq. 2). gated: silu(a) * b (Shazeer 2020, SwiGLU).
 enum class FeedForward { gelu, gated };
 
+/// The tokens of a denoiser: patches of n_values pixels, row after row. n_rows = 0: a decoder of bytes.
+struct PatchGrid {
+  index_t n_rows = 0, n_columns = 0, n_values = 0;
+  bool used() const { return n_rows > 0; }
+  index_t n_tokens() const { return n_rows * n_columns; }
+};
+
 struct ModelConfig {
   index_t n_layers = 4, d_model = 128, n_heads = 4, d_feed_forward = 512;
   index_t train_length = 256;
@@ -33,6 +46,7 @@ struct ModelConfig {
   /// One for all layers, or one per layer (layer schedules).
   std::vector<MethodSpec> attention{MethodSpec{"attention", "softmax", {}}};
   std::vector<MethodSpec> position{MethodSpec{"position", "rope", {}}};
+  PatchGrid patches;  ///< of a denoiser; train_length is then their number
 };
 
 /// A named tensor inside the flat array of all parameters.
@@ -43,6 +57,11 @@ struct ParameterSlice {
   bool trainable = true;
   bool decays = false;  ///< weight decay applies: matrices of the network, nothing else
   std::function<void(Rng&, std::span<float>)> init;
+};
+
+/// x W + b: indices into Architecture::slices().
+struct AffineMap {
+  index_t weight = 0, bias = 0;
 };
 
 /// Where the tensors of one layer lie: indices into Architecture::slices().
@@ -56,14 +75,24 @@ struct Layer {
   index_t attention_norm = 0, qkv = 0, attention_out = 0;
   index_t convolution = 0;  ///< only where the model has one
   index_t feed_forward_norm = 0, feed_forward_in = 0, feed_forward_out = 0;
+  AffineMap modulation;  ///< only of a denoiser: c -> scale | shift of the first norm, then of the second
   std::vector<index_t> extra_weight, extra_bias, attention_parameters, position_parameters;
+
+  index_t qkv_size() const { return context.h_q * (2 * context.d_k + context.d_v); }  ///< of a token
+  index_t o_size() const { return context.h_q * context.d_v; }
 };
+
+/// What goes in and comes out of a denoiser.
+struct DenoiserMaps {
+  AffineMap patch_in, patch_out, level_in, level_out, final_modulation;
+};
+constexpr index_t k_level_features = 32;  ///< cosines and sines of the logarithm of sigma
 
 /// Immutable. Threads: any number of readers.
 class Architecture {
  public:
-  /// @throws ParamError for sizes that do not fit, MethodError for a plugin that cannot be used in a causal network,
-  /// naming the layer and the reason
+  /// @throws ParamError for sizes that do not fit, MethodError for a plugin that cannot be used in a decoder, or in a
+  /// denoiser, naming the layer and the reason
   Architecture(const ModelConfig& config, const Registry& registry);
 
   const ModelConfig& config() const { return config_; }
@@ -71,9 +100,9 @@ class Architecture {
   std::span<const ParameterSlice> slices() const { return slices_; }
   const ParameterSlice& slice(index_t i) const { return slices_[static_cast<std::size_t>(i)]; }
   index_t n_parameters() const { return n_parameters_; }  ///< trainable and fixed ones
-  index_t embedding() const { return embedding_; }
+  index_t embedding() const { return embedding_; }        ///< of a decoder
+  const DenoiserMaps& denoiser() const { return denoiser_; }
   index_t final_norm() const { return final_norm_; }
-  index_t d_head() const { return config_.d_model / config_.n_heads; }
 
   /// Initial values; each tensor has its own stream, so that methods are compared with the same network around them.
   std::vector<float> initial_parameters(Seed seed) const;
@@ -92,6 +121,8 @@ class Architecture {
   index_t add(ParameterSlice slice);
   index_t add_matrix(std::string name, index_t rows, index_t columns, double sd);
   index_t add_ones(std::string name, index_t n);
+  AffineMap add_affine(const std::string& name, index_t rows, index_t columns, double sd);
+  void add_layer(index_t l, const Registry& registry);
   index_t add_convolution(std::string name);
   void add_extra_inputs(Layer& layer, const std::string& prefix);
   void add_declared(std::span<const ParameterTensor> declared, const std::string& prefix,
@@ -100,7 +131,9 @@ class Architecture {
   ModelConfig config_;
   std::vector<Layer> layers_;
   std::vector<ParameterSlice> slices_;
+  std::vector<double> coordinates_;  ///< row and column of each patch
   index_t n_parameters_ = 0, embedding_ = 0, final_norm_ = 0;
+  DenoiserMaps denoiser_;
 };
 
 }  // namespace borel::probe
