@@ -27,6 +27,9 @@ void check(const ModelConfig& config) {
   if (config.patches.used()) {
     positive("patches.n_columns", config.patches.n_columns);
     positive("patches.n_values", config.patches.n_values);
+    if (!(config.patches.sigma_data > 0))
+      throw ParamError(
+          fmt::format("model: patches.sigma_data must be above 0; got {}", config.patches.sigma_data));
     if (config.train_length != config.patches.n_tokens())
       throw ParamError(fmt::format("model: train_length must be the number of patches, {}; got {}",
                                    config.patches.n_tokens(), config.train_length));

@@ -11,7 +11,7 @@
 //              Every norm, the last one too, is told the level of the noise by a vector c, one for an image:
 //              norm(x) = (1 + scale) * RMSNorm(x) + shift,  scale | shift = c W_m + b_m   (adaLN, Peebles and Xie 2022,
 //              arXiv:2212.09748, section 3.2; W_m and b_m start at zero, so that the norm starts as RMSNorm)
-//              c = silu(silu(f W_1 + b_1) W_2 + b_2),  f_m = cos, sin of ln(sigma) omega_m
+//              c = silu(silu(f W_1 + b_1) W_2 + b_2),  f_m = cos, sin of omega_m ln(sigma) / 4
 #pragma once
 
 #include <functional>
@@ -34,6 +34,7 @@ enum class FeedForward { gelu, gated };
 /// The tokens of a denoiser: patches of n_values pixels, row after row. n_rows = 0: a decoder of bytes.
 struct PatchGrid {
   index_t n_rows = 0, n_columns = 0, n_values = 0;
+  double sigma_data = 0.5;  ///< standard deviation of the pixels; scales what goes in and comes out
   bool used() const { return n_rows > 0; }
   index_t n_tokens() const { return n_rows * n_columns; }
 };
@@ -86,7 +87,7 @@ struct Layer {
 struct DenoiserMaps {
   AffineMap patch_in, patch_out, level_in, level_out, final_modulation;
 };
-constexpr index_t k_level_features = 32;  ///< cosines and sines of the logarithm of sigma
+constexpr index_t k_level_features = 32;  ///< cosines and sines of the logarithm of sigma, as many of each
 
 /// Immutable. Threads: any number of readers.
 class Architecture {
