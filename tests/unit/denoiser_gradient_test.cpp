@@ -11,7 +11,6 @@ using namespace borel;
 using namespace borel::probe;
 
 using test::registry;
-using test::test_name;
 
 constexpr index_t k_images = 3, k_rows = 2, k_columns = 3, k_values = 5, k_n = k_rows * k_columns;
 
@@ -26,6 +25,14 @@ ModelConfig small_model(const std::string& attention, const std::string& positio
   config.feed_forward = feed_forward;
   config.attention = {parse_method_spec(attention, "attention")};
   config.position = {parse_method_spec(position, "position")};
+  return config;
+}
+
+ModelConfig small_gau(const std::string& attention, const std::string& position) {
+  ModelConfig config = small_model(attention, position, FeedForward::gelu);
+  config.block = Block::gau;
+  config.n_heads = 1;
+  config.key_width = 12;
   return config;
 }
 
@@ -64,9 +71,16 @@ struct Subject {
   }
 };
 
-class ReferenceDenoiser : public testing::TestWithParam<std::pair<const char*, FeedForward>> {
+struct NamedModel {
+  const char* name;
+  ModelConfig config;
+};
+void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
+std::string name_of(const testing::TestParamInfo<NamedModel>& tested) { return tested.param.name; }
+
+class ReferenceDenoiser : public testing::TestWithParam<NamedModel> {
  protected:
-  Architecture architecture{small_model("softmax", GetParam().first, GetParam().second), registry()};
+  Architecture architecture{GetParam().config, registry()};
   std::vector<float> start = test::lively_parameters(architecture);
   std::vector<PositionPlan> plans = architecture.plans(start, k_n, true, Seed{9});
   test::ReferenceMixer mixer{false};
@@ -83,27 +97,30 @@ TEST_P(ReferenceDenoiser, FloatNetworkWithThePluginAgrees) {
   test::expect_float_agrees(subject, exact, architecture, start, plans);
 }
 
-INSTANTIATE_TEST_SUITE_P(Positions, ReferenceDenoiser,
-                         testing::Values(std::pair{"none", FeedForward::gelu},
-                                         std::pair{"rope", FeedForward::gated},
-                                         std::pair{"rope{axes=sequence}", FeedForward::gelu}),
-                         [](const auto& tested) { return test_name(tested.param.first); });
+INSTANTIATE_TEST_SUITE_P(
+    Models, ReferenceDenoiser,
+    testing::Values(NamedModel{"none", small_model("softmax", "none", FeedForward::gelu)},
+                    NamedModel{"rope", small_model("softmax", "rope", FeedForward::gated)},
+                    NamedModel{"sequence", small_model("softmax", "rope{axes=sequence}", FeedForward::gelu)},
+                    NamedModel{"gau_rope", small_gau("softmax", "rope")}),
+    name_of);
 
-class PluginDenoiser : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+class PluginDenoiser : public testing::TestWithParam<NamedModel> {};
 
 TEST_P(PluginDenoiser, AgreesWithDifferencesOfItsOwnLoss) {
-  const auto [attention, position] = GetParam();
-  const Architecture architecture(small_model(attention, position, FeedForward::gelu), registry());
+  const Architecture architecture(GetParam().config, registry());
   const auto owned = plugin_mixers(architecture);
   Subject<float> subject{architecture, {owned[0].get(), owned[1].get()}};
   test::expect_own_slopes(subject, architecture, test::lively_parameters(architecture), k_n);
 }
 
-INSTANTIATE_TEST_SUITE_P(Pairs, PluginDenoiser,
-                         testing::Values(std::pair{"relu2", "rope"}, std::pair{"linear", "rope"},
-                                         std::pair{"softmax", "t5"}, std::pair{"linear", "learned"}),
-                         [](const auto& tested) {
-                           return test_name(std::string(tested.param.first) + "_" + tested.param.second);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Pairs, PluginDenoiser,
+    testing::Values(NamedModel{"relu2_rope", small_model("relu2", "rope", FeedForward::gelu)},
+                    NamedModel{"linear_rope", small_model("linear", "rope", FeedForward::gelu)},
+                    NamedModel{"softmax_t5", small_model("softmax", "t5", FeedForward::gelu)},
+                    NamedModel{"linear_learned", small_model("linear", "learned", FeedForward::gelu)},
+                    NamedModel{"gau_relu2_rope", small_gau("relu2{scaling=gau_n2}", "rope")}),
+    name_of);
 
 }  // namespace

@@ -13,7 +13,6 @@ using namespace borel::probe;
 constexpr index_t k_n = 20, k_sequences = 2;
 
 using test::registry;
-using test::test_name;
 
 ModelConfig small_model(const std::string& attention, const std::string& position, FeedForward feed_forward) {
   ModelConfig config;
@@ -25,6 +24,14 @@ ModelConfig small_model(const std::string& attention, const std::string& positio
   config.feed_forward = feed_forward;
   config.attention = {parse_method_spec(attention, "attention")};
   config.position = {parse_method_spec(position, "position")};
+  return config;
+}
+
+ModelConfig small_gau(const std::string& attention, const std::string& position) {
+  ModelConfig config = small_model(attention, position, FeedForward::gelu);
+  config.block = Block::gau;
+  config.n_heads = 1;
+  config.key_width = 12;
   return config;
 }
 
@@ -55,22 +62,21 @@ struct Subject {
   }
 };
 
-struct ReferenceCase {
-  const char* position;
-  FeedForward feed_forward;
-  index_t short_convolution = 0;
-};
-void PrintTo(const ReferenceCase& made, std::ostream* out) { *out << made.position; }
-
-ModelConfig small_model(const ReferenceCase& made) {
-  ModelConfig config = small_model("softmax", made.position, made.feed_forward);
-  config.short_convolution = made.short_convolution;
+ModelConfig with_convolution(ModelConfig config) {
+  config.short_convolution = 3;
   return config;
 }
 
-class ReferenceGradient : public testing::TestWithParam<ReferenceCase> {
+struct NamedModel {
+  const char* name;
+  ModelConfig config;
+};
+void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
+std::string name_of(const testing::TestParamInfo<NamedModel>& tested) { return tested.param.name; }
+
+class ReferenceGradient : public testing::TestWithParam<NamedModel> {
  protected:
-  Architecture architecture{small_model(GetParam()), registry()};
+  Architecture architecture{GetParam().config, registry()};
   std::vector<float> start = test::lively_parameters(architecture);
   std::vector<PositionPlan> plans = architecture.plans(start, k_n, true, Seed{9});
   test::ReferenceMixer mixer{true};
@@ -87,35 +93,40 @@ TEST_P(ReferenceGradient, FloatNetworkWithThePluginAgrees) {
   test::expect_float_agrees(subject, exact, architecture, start, plans);
 }
 
-INSTANTIATE_TEST_SUITE_P(Positions, ReferenceGradient,
-                         testing::Values(ReferenceCase{"none", FeedForward::gelu},
-                                         ReferenceCase{"rope", FeedForward::gated},
-                                         ReferenceCase{"alibi", FeedForward::gelu},
-                                         ReferenceCase{"rerope{window=6}", FeedForward::gated},
-                                         ReferenceCase{"none", FeedForward::gelu, 3}),
-                         [](const auto& tested) {
-                           return test_name(tested.param.position) +
-                                  (tested.param.short_convolution > 0 ? "_with_convolution" : "");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, ReferenceGradient,
+    testing::Values(NamedModel{"none", small_model("softmax", "none", FeedForward::gelu)},
+                    NamedModel{"rope", small_model("softmax", "rope", FeedForward::gated)},
+                    NamedModel{"alibi", small_model("softmax", "alibi", FeedForward::gelu)},
+                    NamedModel{"rerope", small_model("softmax", "rerope{window=6}", FeedForward::gated)},
+                    NamedModel{"convolution",
+                               with_convolution(small_model("softmax", "none", FeedForward::gelu))},
+                    NamedModel{"gau_rerope", small_gau("softmax", "rerope{window=6}")},
+                    NamedModel{"gau_rope", small_gau("softmax", "rope")}),
+    name_of);
 
 // Mechanisms with gates, decays, write strengths, and encodings with learnable numbers.
-class PluginGradient : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+class PluginGradient : public testing::TestWithParam<NamedModel> {};
 
 TEST_P(PluginGradient, AgreesWithDifferencesOfItsOwnLoss) {
-  const auto [attention, position] = GetParam();
-  const Architecture architecture(small_model(attention, position, FeedForward::gelu), registry());
+  const Architecture architecture(GetParam().config, registry());
   const auto owned = plugin_mixers(architecture);
   Subject<float> subject{architecture, {owned[0].get(), owned[1].get()}};
   test::expect_own_slopes(subject, architecture, test::lively_parameters(architecture), k_n);
 }
 
-INSTANTIATE_TEST_SUITE_P(Pairs, PluginGradient,
-                         testing::Values(std::pair{"softmax", "t5"}, std::pair{"softmax", "kerple"},
-                                         std::pair{"softmax", "learned"}, std::pair{"gated_delta", "none"},
-                                         std::pair{"gla", "none"}, std::pair{"forgetting", "rope"},
-                                         std::pair{"retention", "rope"}),
-                         [](const auto& tested) {
-                           return test_name(std::string(tested.param.first) + "_" + tested.param.second);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Pairs, PluginGradient,
+    testing::Values(NamedModel{"softmax_t5", small_model("softmax", "t5", FeedForward::gelu)},
+                    NamedModel{"softmax_kerple", small_model("softmax", "kerple", FeedForward::gelu)},
+                    NamedModel{"softmax_learned", small_model("softmax", "learned", FeedForward::gelu)},
+                    NamedModel{"gated_delta", small_model("gated_delta", "none", FeedForward::gelu)},
+                    NamedModel{"gla", small_model("gla", "none", FeedForward::gelu)},
+                    NamedModel{"forgetting_rope", small_model("forgetting", "rope", FeedForward::gelu)},
+                    NamedModel{"retention_rope", small_model("retention", "rope", FeedForward::gelu)},
+                    NamedModel{"gau_relu2_t5", small_gau("relu2{scaling=gau_n2}", "t5")},
+                    NamedModel{"gau_linear_rope", small_gau("linear", "rope")},
+                    NamedModel{"gau_gla", small_gau("gla", "none")}),
+    name_of);
 
 }  // namespace

@@ -6,6 +6,14 @@
 //                                                each channel of q, k, v through a short causal convolution, if there is one
 //   x'' = x' + act(RMSNorm(x') W_in) W_out       pre-norm residual blocks
 //
+// or, in place of both, a gated attention unit (Hua et al. 2022, arXiv:2202.10447, section 2.2, equations 3 to 6; one head,
+// expansion e / d_model = 2 and key width s = 128 there):
+//   x'  = x + (u * Attention(q, k, v, extra)) W_o,   u | v | z = silu(RMSNorm(x) W_uvz),   u, v [e], z [s]
+//                                                q = z * query_scale + query_offset, k likewise
+//   The scale of the scores is the mechanism's own: relu2{scaling=gau_n2} is the paper's relu(q k' / n)^2, softmax has
+//   1 / sqrt(s) as in Su 2022, kexue.fm/archives/9019. Scales start at 1 and offsets at 0, as in Su's code; the paper's code
+//   starts scales at N(0, 0.02^2), where (q k' / n)^2 is below what an optimizer can see.
+//
 //   decoder    x_0 = E[byte] (+ absolute encoding),   logits = RMSNorm(x_L) E^T, the output tied to the embedding
 //   denoiser   no causality; x_0 = patch W_p + b_p (+ absolute encoding),   patch_out = norm(x_L) W_f + b_f.
 //              Every norm, the last one too, is told the level of the noise by a vector c, one for an image:
@@ -28,6 +36,9 @@ namespace borel::probe {
 
 constexpr index_t k_vocabulary = 256;  ///< bytes
 
+/// transformer: attention, then a feed-forward part. gau: a gated attention unit in place of both.
+enum class Block { transformer, gau };
+
 /// gelu: x Phi(x) in its tanh form (Hendrycks and Gimpel 2016, eq. 2). gated: silu(a) * b (Shazeer 2020, SwiGLU).
 enum class FeedForward { gelu, gated };
 
@@ -42,6 +53,8 @@ struct PatchGrid {
 struct ModelConfig {
   index_t n_layers = 4, d_model = 128, n_heads = 4, d_feed_forward = 512;
   index_t train_length = 256;
+  Block block = Block::transformer;
+  index_t expansion = 2, key_width = 128;  ///< of a gau: e / d_model, and s
   FeedForward feed_forward = FeedForward::gelu;
   index_t short_convolution = 0;  ///< taps on q, k and v, the token's own among them; 0 = none
   /// One for all layers, or one per layer (layer schedules).
@@ -73,10 +86,11 @@ struct Layer {
   index_t d_plan = 0;             ///< size of the vectors that the plan rotates
   bool learns_positions = false;  ///< a parameter enters the plan and is trainable
   std::vector<ExtraInput> extra;
-  index_t attention_norm = 0, qkv = 0, attention_out = 0;
+  index_t attention_norm = 0, attention_out = 0;
+  index_t qkv = 0, feed_forward_norm = 0, feed_forward_in = 0, feed_forward_out = 0;  ///< of a transformer
+  index_t uvz = 0, query_scale = 0, query_offset = 0, key_scale = 0, key_offset = 0;  ///< of a gau
   index_t convolution = 0;  ///< only where the model has one
-  index_t feed_forward_norm = 0, feed_forward_in = 0, feed_forward_out = 0;
-  AffineMap modulation;  ///< only of a denoiser: c -> scale | shift of the first norm, then of the second
+  AffineMap modulation;     ///< only of a denoiser: c -> scale | shift of the first norm, then of the second
   std::vector<index_t> extra_weight, extra_bias, attention_parameters, position_parameters;
 
   index_t qkv_size() const { return context.h_q * (2 * context.d_k + context.d_v); }  ///< of a token
@@ -104,6 +118,7 @@ class Architecture {
   index_t embedding() const { return embedding_; }        ///< of a decoder
   const DenoiserMaps& denoiser() const { return denoiser_; }
   index_t final_norm() const { return final_norm_; }
+  index_t norms_per_layer() const { return config_.block == Block::transformer ? 2 : 1; }
 
   /// Initial values; each tensor has its own stream, so that methods are compared with the same network around them.
   std::vector<float> initial_parameters(Seed seed) const;
@@ -121,10 +136,14 @@ class Architecture {
  private:
   index_t add(ParameterSlice slice);
   index_t add_matrix(std::string name, index_t rows, index_t columns, double sd);
-  index_t add_ones(std::string name, index_t n);
+  index_t add_constant(std::string name, index_t n, float value);
   AffineMap add_affine(const std::string& name, index_t rows, index_t columns, double sd);
   void add_layer(index_t l, const Registry& registry);
+  void add_attention(Layer& layer, const std::string& prefix);
+  void add_feed_forward(Layer& layer, const std::string& prefix);
+  void add_gau(Layer& layer, const std::string& prefix);
   index_t add_convolution(std::string name);
+  double residual_scale() const;
   void add_extra_inputs(Layer& layer, const std::string& prefix);
   void add_declared(std::span<const ParameterTensor> declared, const std::string& prefix,
                     std::vector<index_t>& out);

@@ -16,7 +16,8 @@ template <class T>
 class BlockPass {
  public:
   /// @param keep  true: activations of all layers are kept, for backward(); false: evaluation, the layers share memory
-  /// Memory: about 4 n_sequences n (10 d_model + 2 d_feed_forward) sizeof(T) bytes per layer that is kept.
+  /// Memory: about n_sequences n (10 d_model + 2 d_feed_forward) sizeof(T) bytes per layer that is kept, for a gau
+  /// n_sequences n (2 + 8 expansion) d_model.
   BlockPass(const Architecture& architecture, std::span<const Mixer<T>* const> mixers, index_t n_sequences,
             index_t n, bool keep);
 
@@ -37,6 +38,7 @@ class BlockPass {
   struct Activations {
     std::vector<T> modulation;  // of the first norm, then of the second
     std::vector<T> x_in, normed_1, rms_1, projected, x_mid, normed_2, rms_2, hidden, active;
+    std::vector<T> gated;  // u * o
     MixingValues<T> mixing;
   };
   Activations& at(index_t layer) { return kept_[keep_ ? static_cast<std::size_t>(layer) : 0]; }
@@ -63,6 +65,15 @@ class BlockPass {
                         NetworkGradients<T>& gradients);
   void attention_backward(index_t layer, std::span<const T> parameters, const PositionPlan& plan,
                           std::vector<T>& d_x, NetworkGradients<T>& gradients, StopToken stop);
+  void gau_forward(index_t layer, std::span<const T> parameters, const PositionPlan& plan, std::vector<T>& x,
+                   StopToken stop);
+  void gau_backward(index_t layer, std::span<const T> parameters, const PositionPlan& plan,
+                    std::vector<T>& d_x, NetworkGradients<T>& gradients, StopToken stop);
+  /// Rows of d_qkv back to rows of v | z; gradients of scales and offsets.
+  void split_backward(const Layer& layer, std::span<const T> parameters, const Activations& a,
+                      NetworkGradients<T>& gradients);
+  void transformer_forward(index_t layer, std::span<const T> parameters, const PositionPlan& plan,
+                           std::vector<T>& x, StopToken stop);
   void feed_forward_backward(index_t layer, std::span<const T> parameters, std::vector<T>& d_x,
                              NetworkGradients<T>& gradients);
   void activate(Activations& a) const;
@@ -73,10 +84,10 @@ class BlockPass {
 
   const Architecture& architecture_;
   index_t n_sequences_, n_, m_, d_, d_hidden_, d_active_;  // m = n_sequences n rows
-  bool keep_;
+  bool gau_, keep_;
   LayerMixing<T> mixing_;
   std::vector<Activations> kept_;
-  std::vector<T> d_modulation_, d_normed_, d_projected_, d_o_, d_hidden_values_,
+  std::vector<T> d_modulation_, d_normed_, d_gated_, d_projected_, d_o_, d_hidden_values_,
       d_active_values_;  // backward
 };
 
