@@ -17,18 +17,18 @@ class Pass {
   Pass(const Architecture& architecture, std::span<const Mixer<T>* const> mixers, index_t n_sequences,
        index_t n, bool keep);
 
-  /// Logits for every token. The spans stay valid until the next call.
-  /// @param tokens [n_sequences, n]  @throws MethodError, Stopped
+  /// Logits of the tokens that are asked for. The spans stay valid until the next call.
+  /// @param tokens [n_sequences, n]   @param asked [n_sequences, n], 0 where no logits are needed; empty: all are asked for
+  /// @throws MethodError, Stopped
   void forward(std::span<const T> parameters, std::span<const PositionPlan> plans,
-               std::span<const std::uint8_t> tokens, StopToken stop = {});
-  /// [n_sequences n, 256]; after cross_entropies(): their gradient.
-  std::span<const T> logits() const { return logits_; }
+               std::span<const std::uint8_t> tokens, StopToken stop = {},
+               std::span<const std::uint8_t> asked = {});
+  /// [tokens that were asked for, 256], in their order; after cross_entropies(): their gradient.
+  std::span<const T> logits() const { return std::span(logits_).first(asked_.size() * k_vocabulary); }
 
-  /// Losses in nats, one per token, added in order. Turns the logits into their gradient times `scale`.
+  /// Losses in nats of the tokens that were asked for, added in order. Turns the logits into their gradient times `scale`.
   /// @param targets [n_sequences, n]
-  /// @param scored  [n_sequences, n], 0 where the target does not count; empty: all count
-  double cross_entropies(std::span<const std::uint8_t> targets, T scale,
-                         std::span<const std::uint8_t> scored = {});
+  double cross_entropies(std::span<const std::uint8_t> targets, T scale);
 
   /// @pre forward() with keep, then cross_entropies()
   void backward(std::span<const T> parameters, std::span<const PositionPlan> plans,
@@ -41,6 +41,7 @@ class Pass {
   }
 
  private:
+  bool all_asked() const { return static_cast<index_t>(asked_.size()) == m_; }
   const T* parameter(std::span<const T> flat, index_t slice) const {
     return flat.data() + architecture_.slice(slice).offset;
   }
@@ -48,8 +49,9 @@ class Pass {
   const Architecture& architecture_;
   index_t m_, d_;  // m = n_sequences n rows
   BlockPass<T> blocks_;
-  std::vector<T> x_, normed_, rms_, logits_;
-  std::vector<T> d_x_, d_normed_;  // backward
+  std::vector<index_t> asked_;  // rows
+  std::vector<T> x_, normed_, rms_, normed_asked_, logits_;
+  std::vector<T> d_x_, d_normed_, d_normed_asked_;  // backward
 };
 
 extern template class Pass<float>;

@@ -97,13 +97,12 @@ double recall_accuracy(const Architecture& architecture, std::span<const float> 
       [&](index_t begin, index_t end) {
         const RecallSequences its = sequences.part(begin, end);
         Pass<float> pass(architecture, mixers, end - begin, its.n, false);
-        pass.forward(parameters, plans, its.inputs, stop);
-        const TensorView<const float, 2> logits(pass.logits().data(), {std::ssize(its.inputs), k_vocabulary});
+        pass.forward(parameters, plans, its.inputs, stop, its.targets);  // 0: nothing is asked
+        const std::span<const float> logits = pass.logits();
         Count count;
-        for (index_t r = 0; r < logits.shape(0); ++r) {
-          const std::uint8_t target = its.targets[static_cast<std::size_t>(r)];
+        for (const std::uint8_t target : its.targets) {
           if (target == 0) continue;
-          const auto row = logits.row(r);
+          const auto row = logits.subspan(static_cast<std::size_t>(count.n * k_vocabulary), k_vocabulary);
           count.n_right += std::ranges::max_element(row) - row.begin() == target;
           ++count.n;
         }

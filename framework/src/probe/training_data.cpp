@@ -35,8 +35,8 @@ class TokenChunk final : public TrainingChunk {
   index_t n_scored() const override { return std::ranges::count(scored_, 1); }
   double run(std::span<const float> parameters, std::span<const PositionPlan> plans, index_t n_scored,
              NetworkGradients<float>& gradients, StopToken stop) override {
-    pass_.forward(parameters, plans, inputs_, stop);
-    const double loss = pass_.cross_entropies(targets_, 1.0F / static_cast<float>(n_scored), scored_);
+    pass_.forward(parameters, plans, inputs_, stop, scored_);
+    const double loss = pass_.cross_entropies(targets_, 1.0F / static_cast<float>(n_scored));
     pass_.backward(parameters, plans, inputs_, gradients, stop);
     return loss;
   }
