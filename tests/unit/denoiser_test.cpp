@@ -267,6 +267,15 @@ TEST_F(AttentionDiffusionTest, SameBitsForOneAndTwoThreads) {
   }
 }
 
+TEST_F(AttentionDiffusionTest, GatedAttentionUnitsBeatTheLinearDenoiserToo) {
+  CellInput cell = input("relu2{scaling=gau_n2}");
+  cell.options.params["block"] = "gau";
+  cell.options.params["heads"] = "1";
+  cell.options.params["key_width"] = "16";
+  const CellResult result = protocol.run(cell);
+  EXPECT_GT(metric(result, "gain"), 1);
+}
+
 TEST_F(AttentionDiffusionTest, SaysWhyItCannotBeMeasured) {
   EXPECT_THAT(protocol.refuses(input("gated_delta", "none")),
               HasSubstr("every patch of an image sees all others"));
@@ -278,8 +287,8 @@ TEST_F(AttentionDiffusionTest, SaysWhyItCannotBeMeasured) {
 
 TEST_F(AttentionDiffusionTest, RefusesOptionsThatDoNotFitTogether) {
   for (const auto& [name, value] :
-       {std::pair{"patch", "5"}, std::pair{"heads", "3"}, std::pair{"batch", "12"}, std::pair{"levels", "[]"},
-        std::pair{"levels", "[0.4, 0.1]"}}) {
+       {std::pair{"patch", "5"}, std::pair{"heads", "3"}, std::pair{"block", "gau"}, std::pair{"batch", "12"},
+        std::pair{"levels", "[]"}, std::pair{"levels", "[0.4, 0.1]"}}) {
     MethodSpec options = input("softmax").options;
     options.params[name] = value;
     EXPECT_THROW(protocol.canonical_options(options), ParamError) << name << " " << value;

@@ -26,10 +26,12 @@ struct Options {
   std::int64_t crop = 16;
   std::int64_t patch = 2;
   double held_out = 0.25;
+  probe::Block block = probe::Block::transformer;
   std::int64_t width = 64;
   std::int64_t heads = 4;
   std::int64_t layers = 4;
   std::int64_t feed_forward_width = 256;
+  std::int64_t key_width = 64;
   std::int64_t steps = 1500;
   std::int64_t batch = 32;
   double learning_rate = 2e-3;
@@ -47,6 +49,11 @@ struct Options {
     p.integer("patch", patch, Range::closed(1, 64), "pixels", "Side of a patch, a token; a divisor of crop.");
     p.real("held_out", held_out, Range::open(0, 1), "1",
            "Share of the columns, at the right of each image, that only the test sees.");
+    p.choice(
+        "block", block, {{"transformer", probe::Block::transformer}, {"gau", probe::Block::gau}},
+        "transformer: attention, then a feed-forward part; gau: a gated attention unit in place of both, "
+        "with heads = 1.");
+    p.integer("key_width", key_width, Range::closed(1, 1024), "1", "Size of a gau's queries and keys.");
     p.integer("width", width, Range::closed(2, 1024), "1", "Size of a token's vector.");
     p.integer("heads", heads, Range::closed(1, 256), "1", "Heads of each layer.");
     p.integer("layers", layers, Range::closed(1, 16), "1", "Blocks.");
@@ -73,6 +80,8 @@ struct Options {
       throw ParamError("parameter 'levels' must name at least one number, ascending");
     if (crop % patch != 0)
       throw ParamError(fmt::format("parameter 'patch' must divide crop = {}, got {}", crop, patch));
+    if (block == probe::Block::gau && heads != 1)
+      throw ParamError(fmt::format("parameter 'heads' must be 1 for block = gau, got {}", heads));
     if (width % heads != 0)
       throw ParamError(
           fmt::format("parameter 'width' must be a multiple of heads = {}, got {}", heads, width));
@@ -119,6 +128,8 @@ Photographs photographs(const CellInput& input, const Options& options) {
 
 probe::TrainingConfig configuration(const CellInput& input, const Options& options, const ImageCrops& crops) {
   probe::TrainingConfig config;
+  config.model.block = options.block;
+  config.model.key_width = options.key_width;
   config.model.n_layers = options.layers;
   config.model.d_model = options.width;
   config.model.n_heads = options.heads;
