@@ -40,7 +40,7 @@ void check(const ModelConfig& config) {
     positive("expansion", config.expansion);
     positive("key_width", config.key_width);
     if (config.n_heads != 1)
-      throw ParamError(fmt::format("model: a gated attention unit has one head, so n_heads must be 1; got {}",
+      throw ParamError(fmt::format("model: a gated attention unit has one head, so heads must be 1; got {}",
                                    config.n_heads));
     if (config.short_convolution > 0)
       throw ParamError("model: a gated attention unit has no short convolution; it must be 0");

@@ -11,8 +11,9 @@
 //   x'  = x + (u * Attention(q, k, v, extra)) W_o,   u | v | z = silu(RMSNorm(x) W_uvz),   u, v [e], z [s]
 //                                                q = z * query_scale + query_offset, k likewise
 //   The scale of the scores is the mechanism's own: relu2{scaling=gau_n2} is the paper's relu(q k' / n)^2, softmax has
-//   1 / sqrt(s) as in Su 2022, kexue.fm/archives/9019. Scales start at 1 and offsets at 0, as in Su's code; the paper's code
-//   starts scales at N(0, 0.02^2), where (q k' / n)^2 is below what an optimizer can see.
+//   1 / sqrt(s) as in Su 2022, kexue.fm/archives/9019. Scales start at 1 and offsets at 0, as in Su's code. The paper's code
+//   starts scales at N(0, 0.02^2), where relu(q k' / n)^2 is about 1e-10: a network of four layers then stays at 3.63 bits per
+//   byte of English after 300 steps, with 1 it is at 3.21.
 //
 //   decoder    x_0 = E[byte] (+ absolute encoding),   logits = RMSNorm(x_L) E^T, the output tied to the embedding
 //   denoiser   no causality; x_0 = patch W_p + b_p (+ absolute encoding),   patch_out = norm(x_L) W_f + b_f.

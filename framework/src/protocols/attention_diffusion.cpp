@@ -23,8 +23,8 @@ using probe::ImageCrops;
 
 struct Options {
   std::string image;
-  std::int64_t crop = 16;
-  std::int64_t patch = 2;
+  std::int64_t crop = 24;
+  std::int64_t patch = 4;
   double held_out = 0.25;
   probe::Block block = probe::Block::transformer;
   std::int64_t width = 64;
@@ -32,14 +32,14 @@ struct Options {
   std::int64_t layers = 4;
   std::int64_t feed_forward_width = 256;
   std::int64_t key_width = 64;
-  std::int64_t steps = 1500;
+  std::int64_t steps = 1200;
   std::int64_t batch = 32;
-  double learning_rate = 2e-3;
+  double learning_rate = 5e-3;
   double weight_decay = 0.01;
   std::vector<double> levels{0.02, 0.05, 0.1, 0.2, 0.5, 1, 2};
   std::int64_t n_linear = 20000;
   std::int64_t n_test = 512;
-  std::int64_t n_samples = 36;
+  std::int64_t n_samples = 25;
   std::int64_t sampling_steps = 18;
   double shown_level = 0.2;
 
