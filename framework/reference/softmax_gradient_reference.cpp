@@ -35,6 +35,7 @@ void rotate_pair(const PositionPlan& plan, const Band* band, index_t i, index_t 
 
 struct Pairs {
   const PositionPlan& plan;
+  bool causal;
   double scale;
 
   const Band* band_of(index_t i, index_t j) const {
@@ -49,9 +50,10 @@ struct Pairs {
   // Row i of the weights of head h.
   std::vector<double> weights(TensorView<const double, 3> q, TensorView<const double, 3> k, index_t h,
                               index_t i) const {
-    std::vector<double> w(static_cast<std::size_t>(i + 1)), turned;
+    const index_t n_keys = causal ? i + 1 : k.shape(1);
+    std::vector<double> w(static_cast<std::size_t>(n_keys)), turned;
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (index_t j = 0; j <= i; ++j) {
+    for (index_t j = 0; j < n_keys; ++j) {
       double& score = w[static_cast<std::size_t>(j)];
       score = -std::numeric_limits<double>::infinity();
       if (!plan.sees(i, j)) continue;
@@ -74,38 +76,39 @@ struct Pairs {
 }  // namespace
 
 void softmax_forward(TensorView<const double, 3> q, TensorView<const double, 3> k,
-                     TensorView<const double, 3> v, const PositionPlan& plan, TensorView<double, 3> o) {
-  const Pairs pairs{plan, 1 / std::sqrt(static_cast<double>(q.shape(2)))};
+                     TensorView<const double, 3> v, const PositionPlan& plan, bool causal,
+                     TensorView<double, 3> o) {
+  const Pairs pairs{plan, causal, 1 / std::sqrt(static_cast<double>(q.shape(2)))};
   for (index_t h = 0; h < q.shape(0); ++h)
     for (index_t i = 0; i < q.shape(1); ++i) {
       const std::vector<double> w = pairs.weights(q, k, h, i);
       for (index_t c = 0; c < v.shape(2); ++c) {
         double sum = 0;
-        for (index_t j = 0; j <= i; ++j) sum += w[static_cast<std::size_t>(j)] * v(h, j, c);
+        for (std::size_t j = 0; j < w.size(); ++j) sum += w[j] * v(h, j, c);
         o(h, i, c) = sum;
       }
     }
 }
 
 void softmax_backward(TensorView<const double, 3> q, TensorView<const double, 3> k,
-                      TensorView<const double, 3> v, const PositionPlan& plan,
+                      TensorView<const double, 3> v, const PositionPlan& plan, bool causal,
                       TensorView<const double, 3> d_o, TensorView<double, 3> d_q, TensorView<double, 3> d_k,
                       TensorView<double, 3> d_v) {
-  const Pairs pairs{plan, 1 / std::sqrt(static_cast<double>(q.shape(2)))};
+  const Pairs pairs{plan, causal, 1 / std::sqrt(static_cast<double>(q.shape(2)))};
   std::vector<double> turned;
   for (index_t h = 0; h < q.shape(0); ++h)
     for (index_t i = 0; i < q.shape(1); ++i) {
       const std::vector<double> w = pairs.weights(q, k, h, i);
       std::vector<double> d_w(w.size());
       double mean = 0;
-      for (index_t j = 0; j <= i; ++j) {
+      for (index_t j = 0; j < std::ssize(w); ++j) {
         for (index_t c = 0; c < v.shape(2); ++c) {
           d_w[static_cast<std::size_t>(j)] += d_o(h, i, c) * v(h, j, c);
           d_v(h, j, c) += w[static_cast<std::size_t>(j)] * d_o(h, i, c);
         }
         mean += w[static_cast<std::size_t>(j)] * d_w[static_cast<std::size_t>(j)];
       }
-      for (index_t j = 0; j <= i; ++j) {
+      for (index_t j = 0; j < std::ssize(w); ++j) {
         if (w[static_cast<std::size_t>(j)] == 0) continue;
         const Band* band = pairs.band_of(i, j);
         const double d_product = w[static_cast<std::size_t>(j)] * (d_w[static_cast<std::size_t>(j)] - mean) *

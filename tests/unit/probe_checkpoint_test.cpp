@@ -42,6 +42,26 @@ position = ["window{window=16}", "rope"]
                         "small.toml");
 }
 
+TrainingConfig small_gau() {
+  return parse_training(R"(
+block = "gau"
+layers = 2
+width = 16
+heads = 1
+key_width = 8
+expansion = 3
+length = 32
+steps = 300
+batch = 4
+chunk = 2
+warmup = 5
+learning_rate = 0.02
+attention = "relu2{scaling=gau_n2}"
+position = "rope"
+)",
+                        "gau.toml");
+}
+
 struct TemporaryFile {
   std::filesystem::path path =
       std::filesystem::temp_directory_path() / ("probe_" + std::to_string(::getpid()) + ".h5");
@@ -58,10 +78,12 @@ std::string message(F&& work) {
   return "no error";
 }
 
-TEST(ProbeCheckpoint, GoesOnFromTheFileWithTheSameBits) {
+class ProbeCheckpointOf : public testing::TestWithParam<TrainingConfig (*)()> {};
+
+TEST_P(ProbeCheckpointOf, GoesOnFromTheFileWithTheSameBits) {
   const auto text = counting_text();
   const TemporaryFile file;
-  Trainer whole(small_training(), registry(), text);
+  Trainer whole(GetParam()(), registry(), text);
   for (int i = 0; i < 5; ++i) whole.step();
   save_checkpoint(file.path, whole.architecture(), whole.config(), whole.state(), {"sha256:0"}, true);
   for (int i = 0; i < 5; ++i) whole.step();
@@ -76,6 +98,21 @@ TEST(ProbeCheckpoint, GoesOnFromTheFileWithTheSameBits) {
   EXPECT_EQ(second.state().parameters, whole.state().parameters);
   EXPECT_EQ(second.state().losses, whole.state().losses);
 }
+
+TEST_P(ProbeCheckpointOf, ContinuesAPatternThatWasLearnt) {
+  const auto text = counting_text();
+  Trainer trainer(GetParam()(), registry(), text);
+  for (int i = 0; i < 300; ++i) trainer.step();
+  std::string written;
+  generate(trainer.architecture(), trainer.state().parameters, "abcdefgabcdefg", {10, 0, 0, Seed{1}},
+           [&](std::uint8_t byte) { written.push_back(static_cast<char>(byte)); });
+  EXPECT_EQ(written, "abcdefgabc");
+}
+
+INSTANTIATE_TEST_SUITE_P(Blocks, ProbeCheckpointOf, testing::Values(&small_training, &small_gau),
+                         [](const auto& tested) {
+                           return std::string(tested.param == &small_gau ? "gau" : "transformer");
+                         });
 
 TEST(ProbeCheckpoint, OtherPositionsUseTheSameWeightsUnlessTheyNeedTheirOwn) {
   const auto text = counting_text();
@@ -93,16 +130,6 @@ TEST(ProbeCheckpoint, OtherPositionsUseTheSameWeightsUnlessTheyNeedTheirOwn) {
               HasSubstr("position/"));
 }
 
-TEST(ProbeGeneration, ContinuesAPatternThatWasLearnt) {
-  const auto text = counting_text();
-  Trainer trainer(small_training(), registry(), text);
-  for (int i = 0; i < 300; ++i) trainer.step();
-  std::string written;
-  generate(trainer.architecture(), trainer.state().parameters, "abcdefgabcdefg", {10, 0, 0, Seed{1}},
-           [&](std::uint8_t byte) { written.push_back(static_cast<char>(byte)); });
-  EXPECT_EQ(written, "abcdefgabc");
-}
-
 TEST(TrainingFile, TextGivesTheSameConfigurationBack) {
   TrainingConfig config = small_training();
   config.model.short_convolution = 3;
@@ -112,6 +139,9 @@ TEST(TrainingFile, TextGivesTheSameConfigurationBack) {
   EXPECT_EQ(again.model.position[0].text(), "position/window{window=16}");
   EXPECT_EQ(again.model.train_length, 32);
   EXPECT_EQ(again.model.short_convolution, 3);
+  const TrainingConfig gau = training_from(training_text(small_gau()));
+  EXPECT_EQ(gau.model.block, Block::gau);
+  EXPECT_EQ(gau.model.key_width * 10 + gau.model.expansion, 83);
 }
 
 TEST(TrainingFile, SaysWhatIsWrong) {

@@ -44,6 +44,15 @@ TrainingConfig small_training(const char* attention, const char* position) {
   return config;
 }
 
+TrainingConfig small_gau(const char* attention, const char* position) {
+  TrainingConfig config = small_training(attention, position);
+  config.model.block = Block::gau;
+  config.model.n_layers = 4;  // as many numbers as two transformer blocks
+  config.model.n_heads = 1;
+  config.model.key_width = 16;
+  return config;
+}
+
 TEST(ProbeTraining, LearnsASmallLanguage) {
   const auto text = small_text();
   Trainer trainer(small_training("softmax", "rope"), registry(), text);
@@ -56,18 +65,32 @@ TEST(ProbeTraining, LearnsASmallLanguage) {
   EXPECT_GT(held, 0.1);
 }
 
-TEST(ProbeTraining, SameBitsForOneAndTwoThreads) {
+// With the paper's kernel and bias, and with softmax as in GAU-alpha.
+TEST(ProbeTraining, GatedAttentionUnitsLearnASmallLanguage) {
   const auto text = small_text();
   for (const auto& [attention, position] :
-       {std::pair{"softmax", "t5"}, std::pair{"gated_delta", "none"}, std::pair{"softmax", "learned"}}) {
+       {std::pair{"relu2{scaling=gau_n2}", "t5"}, std::pair{"softmax", "rope"}}) {
+    Trainer trainer(small_gau(attention, position), registry(), text);
+    while (trainer.state().step < 80) trainer.step();
+    const double held = mean_loss(trainer.architecture(), trainer.state().parameters, text, 48, 20);
+    EXPECT_LT(held, 1.8) << attention;
+    EXPECT_GT(held, 0.1) << attention;
+  }
+}
+
+TEST(ProbeTraining, SameBitsForOneAndTwoThreads) {
+  const auto text = small_text();
+  for (const TrainingConfig& config :
+       {small_training("softmax", "t5"), small_training("gated_delta", "none"),
+        small_training("softmax", "learned"), small_gau("relu2{scaling=gau_n2}", "t5")}) {
     std::vector<float> results[2];
     for (std::size_t threads : {1, 2}) {
       const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-      Trainer trainer(small_training(attention, position), registry(), text);
+      Trainer trainer(config, registry(), text);
       for (int i = 0; i < 4; ++i) trainer.step();
       results[threads - 1] = trainer.state().parameters;
     }
-    EXPECT_EQ(results[0], results[1]) << attention << " " << position;
+    EXPECT_EQ(results[0], results[1]) << config.model.attention.front().text();
   }
 }
 
@@ -129,6 +152,12 @@ TEST(ProbeTraining, RefusesWhatCannotBeTrained) {
   EXPECT_THROW(Trainer(config, registry(), text), ParamError);
   config = small_training("softmax", "rope");
   config.model.d_model = 33;
+  EXPECT_THROW(Trainer(config, registry(), text), ParamError);
+  config = small_gau("softmax", "rope");
+  config.model.n_heads = 2;
+  EXPECT_THROW(Trainer(config, registry(), text), ParamError);
+  config = small_gau("softmax", "rope");
+  config.model.short_convolution = 2;
   EXPECT_THROW(Trainer(config, registry(), text), ParamError);
 }
 

@@ -137,25 +137,60 @@ TEST(MaskedLoss, CountsScoredTargetsAlone) {
   std::vector<std::uint8_t> scored(32);
   for (std::size_t t = 0; t < 32; ++t) scored[t] = drawn.targets[t] != 0;
   pass.forward(parameters, plans, drawn.inputs);
-  double expected = 0;  // from the logits, in double
+  const std::vector<float> all(pass.logits().begin(), pass.logits().end());
+  pass.forward(parameters, plans, drawn.inputs, {}, scored);
+  ASSERT_EQ(pass.logits().size(), 4U * 256);  // two queries in each of two sequences
+  double expected = 0;                        // from the logits of all tokens, in double
+  std::size_t row_asked = 0;
   for (std::size_t t = 0; t < 32; ++t) {
     if (scored[t] == 0) continue;
-    const auto row = pass.logits().subspan(t * 256, 256);
+    const auto row = std::span(all).subspan(t * 256, 256);
     double sum = 0;
     for (const float logit : row) sum += std::exp(static_cast<double>(logit));
     expected += std::log(sum) - static_cast<double>(row[drawn.targets[t]]);
+    for (std::size_t c = 0; c < 256; ++c)
+      EXPECT_NEAR(pass.logits()[row_asked * 256 + c], row[c], 1e-6) << "token " << t;
+    ++row_asked;
   }
-  EXPECT_NEAR(pass.cross_entropies(drawn.targets, 0.25F, scored), expected, 1e-5 * expected);
-  for (std::size_t t = 0; t < 32; ++t) {
-    const auto row = pass.logits().subspan(t * 256, 256);
-    const double size = std::abs(static_cast<double>(
-        *std::ranges::max_element(row, {}, [](float gradient) { return std::abs(gradient); })));
-    if (scored[t] == 0) {
-      EXPECT_EQ(size, 0) << "token " << t;
-    } else {
-      EXPECT_GT(size, 0.2) << "token " << t;  // scale (1 - p of the target), p near 1 / 256
-    }
+  EXPECT_NEAR(pass.cross_entropies(drawn.targets, 0.25F), expected, 1e-5 * expected);
+  for (std::size_t row = 0; row < row_asked; ++row) {
+    const auto gradient = pass.logits().subspan(row * 256, 256);
+    EXPECT_GT(*std::ranges::max_element(gradient, {}, [](float g) { return std::abs(g); }) * -1, 0.2)
+        << row;  // scale (1 - p of the target), p near 1 / 256
   }
+}
+
+// Logits of some tokens alone give the gradient that a loss on all logits with zeros elsewhere gives.
+TEST(MaskedLoss, HasTheGradientOfTheWholeLossWithZeros) {
+  const RecallTask task{.length = 16, .n_pairs = 2, .vocabulary = 32};
+  const Drawn drawn = draw(task, 2, 3);
+  const probe::Architecture architecture(tiny_model("softmax", 16), registry());
+  const auto start = architecture.initial_parameters(Seed{1});
+  const auto plans = architecture.plans(start, 16, false, {});
+  const auto owned = probe::plugin_mixers(architecture);
+  probe::Pass<float> pass(
+      architecture, std::array<const probe::Mixer<float>*, 2>{owned[0].get(), owned[1].get()}, 2, 16, true);
+  const auto gradient_of = [&](std::span<const std::uint8_t> asked) {
+    probe::NetworkGradients<float> out;
+    out.flat.resize(start.size());
+    out.plans.resize(2);
+    pass.forward(start, plans, drawn.inputs, {}, asked);
+    pass.cross_entropies(drawn.targets, 1);
+    pass.backward(start, plans, drawn.inputs, out);
+    return out.flat;
+  };
+  // The loss of all tokens is that of the odd ones and that of the even ones.
+  std::vector<std::uint8_t> odd(32), even(32);
+  for (std::size_t t = 0; t < 32; ++t) (t % 2 == 1 ? odd : even)[t] = 1;
+  const auto whole = gradient_of({}), first = gradient_of(odd), second = gradient_of(even);
+  double error = 0, size = 0;
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    error += std::pow(
+        static_cast<double>(whole[i]) - static_cast<double>(first[i]) - static_cast<double>(second[i]), 2);
+    size += std::pow(static_cast<double>(first[i]), 2);
+  }
+  EXPECT_GT(size, 1e-3);
+  EXPECT_LE(std::sqrt(error / size), 1e-5);
 }
 
 TEST(RecallData, RefusesSequencesThatAskForNothing) {

@@ -91,6 +91,19 @@ void GatedBackward(const float* a, const float* b, const float* d_out, index_t n
   });
 }
 
+void Silu(const float* x, index_t n, float* out) {
+  const Floats f;
+  Map<1, 1>({x}, n, {out}, [f](const Vec* in, Vec* y) { y[0] = hn::Mul(in[0], Logistic(f, in[0])); });
+}
+
+void SiluBackward(const float* x, const float* d_out, index_t n, float* d_x) {
+  const Floats f;
+  Map<2, 1>({x, d_out}, n, {d_x}, [f](const Vec* in, Vec* y) {
+    const Vec s = Logistic(f, in[0]), one = hn::Set(f, 1.0F);
+    y[0] = hn::Mul(in[1], hn::MulAdd(hn::Mul(in[0], s), hn::Sub(one, s), s));
+  });
+}
+
 // @return the sum of exp(row - shift), which row becomes
 float ExpAndSum(float* row, index_t n, float shift) {
   const Floats f;
@@ -121,6 +134,8 @@ HWY_EXPORT(Gelu);
 HWY_EXPORT(GeluBackward);
 HWY_EXPORT(Gated);
 HWY_EXPORT(GatedBackward);
+HWY_EXPORT(Silu);
+HWY_EXPORT(SiluBackward);
 HWY_EXPORT(ExpAndSum);
 
 void gelu(const float* x, index_t n, float* out) { HWY_DYNAMIC_DISPATCH(Gelu)(x, n, out); }
@@ -132,6 +147,11 @@ void gated(const float* a, const float* b, index_t n, float* out) {
 }
 void gated_backward(const float* a, const float* b, const float* d_out, index_t n, float* d_a, float* d_b) {
   HWY_DYNAMIC_DISPATCH(GatedBackward)(a, b, d_out, n, d_a, d_b);
+}
+
+void silu(const float* x, index_t n, float* out) { HWY_DYNAMIC_DISPATCH(Silu)(x, n, out); }
+void silu_backward(const float* x, const float* d_out, index_t n, float* d_x) {
+  HWY_DYNAMIC_DISPATCH(SiluBackward)(x, d_out, n, d_x);
 }
 
 namespace {
@@ -160,6 +180,17 @@ void gated_backward(const double* a, const double* b, const double* d_out, index
     const double s = logistic(a[i]), d = d_out[i];
     d_b[i] = d * a[i] * s;
     d_a[i] = d * b[i] * (s + a[i] * s * (1 - s));
+  }
+}
+
+void silu(const double* x, index_t n, double* out) {
+  for (index_t i = 0; i < n; ++i) out[i] = x[i] * logistic(x[i]);
+}
+
+void silu_backward(const double* x, const double* d_out, index_t n, double* d_x) {
+  for (index_t i = 0; i < n; ++i) {
+    const double s = logistic(x[i]);
+    d_x[i] = d_out[i] * (s + x[i] * s * (1 - s));
   }
 }
 

@@ -24,6 +24,27 @@ void check(const ModelConfig& config) {
   if (config.short_convolution < 0)
     throw ParamError(
         fmt::format("model: short_convolution must be at least 0; got {}", config.short_convolution));
+  if (config.patches.used()) {
+    positive("patches.n_columns", config.patches.n_columns);
+    positive("patches.n_values", config.patches.n_values);
+    if (!(config.patches.sigma_data > 0))
+      throw ParamError(
+          fmt::format("model: patches.sigma_data must be above 0; got {}", config.patches.sigma_data));
+    if (config.train_length != config.patches.n_tokens())
+      throw ParamError(fmt::format("model: train_length must be the number of patches, {}; got {}",
+                                   config.patches.n_tokens(), config.train_length));
+    if (config.short_convolution > 0)
+      throw ParamError("model: the short convolution looks at tokens before its own, and patches have none");
+  }
+  if (config.block == Block::gau) {
+    positive("expansion", config.expansion);
+    positive("key_width", config.key_width);
+    if (config.n_heads != 1)
+      throw ParamError(fmt::format("model: a gated attention unit has one head, so heads must be 1; got {}",
+                                   config.n_heads));
+    if (config.short_convolution > 0)
+      throw ParamError("model: a gated attention unit has no short convolution; it must be 0");
+  }
   if (config.d_model % config.n_heads != 0)
     throw ParamError(fmt::format("model: d_model must be a multiple of n_heads; got {} and {}",
                                  config.d_model, config.n_heads));
@@ -68,9 +89,9 @@ index_t Architecture::add_matrix(std::string name, index_t rows, index_t columns
               }});
 }
 
-index_t Architecture::add_ones(std::string name, index_t n) {
-  return add({std::move(name), {n}, 0, 0, true, false, [](Rng&, std::span<float> values) {
-                std::fill(values.begin(), values.end(), 1.0F);
+index_t Architecture::add_constant(std::string name, index_t n, float value) {
+  return add({std::move(name), {n}, 0, 0, true, false, [value](Rng&, std::span<float> values) {
+                std::fill(values.begin(), values.end(), value);
               }});
 }
 
@@ -86,19 +107,12 @@ index_t Architecture::add_convolution(std::string name) {
 
 void Architecture::add_extra_inputs(Layer& layer, const std::string& prefix) {
   for (const ExtraInput& input : layer.extra) {
-    const index_t width = config_.n_heads * input.width;
+    const index_t width = layer.context.h_q * input.width;
     // Small weights: the mechanism starts near the default that its authors chose.
     layer.extra_weight.push_back(add_matrix(prefix + "extra/" + input.name + "/weight", config_.d_model,
                                             width, 0.1 / std::sqrt(static_cast<double>(config_.d_model))));
-    layer.extra_bias.push_back(add({prefix + "extra/" + input.name + "/bias",
-                                    {width},
-                                    0,
-                                    0,
-                                    true,
-                                    false,
-                                    [start = bias_of_default(input)](Rng&, std::span<float> values) {
-                                      std::fill(values.begin(), values.end(), static_cast<float>(start));
-                                    }}));
+    layer.extra_bias.push_back(add_constant(prefix + "extra/" + input.name + "/bias", width,
+                                            static_cast<float>(bias_of_default(input))));
   }
 }
 
@@ -120,52 +134,109 @@ void Architecture::add_declared(std::span<const ParameterTensor> declared, const
   }
 }
 
+AffineMap Architecture::add_affine(const std::string& name, index_t rows, index_t columns, double sd) {
+  AffineMap map;
+  map.weight = add_matrix(name + "/weight", rows, columns, sd);
+  map.bias = add_constant(name + "/bias", columns, 0);
+  return map;
+}
+
+// Every branch adds to the residual stream; its last matrix starts smaller the more of them there are.
+double Architecture::residual_scale() const {
+  return std::sqrt(static_cast<double>(norms_per_layer() * config_.n_layers));
+}
+
+void Architecture::add_attention(Layer& layer, const std::string& prefix) {
+  const index_t d = config_.d_model;
+  const double sd = 1 / std::sqrt(static_cast<double>(d));
+  layer.attention_norm = add_constant(prefix + "attention_norm", d, 1);
+  layer.qkv = add_matrix(prefix + "qkv", d, 3 * d, sd);
+  if (config_.short_convolution > 0) layer.convolution = add_convolution(prefix + "convolution");
+  layer.attention_out = add_matrix(prefix + "attention_out", d, d, sd / residual_scale());
+}
+
+void Architecture::add_feed_forward(Layer& layer, const std::string& prefix) {
+  const index_t d = config_.d_model;
+  layer.feed_forward_norm = add_constant(prefix + "feed_forward_norm", d, 1);
+  const index_t d_in = config_.d_feed_forward * (config_.feed_forward == FeedForward::gated ? 2 : 1);
+  layer.feed_forward_in =
+      add_matrix(prefix + "feed_forward_in", d, d_in, 1 / std::sqrt(static_cast<double>(d)));
+  layer.feed_forward_out =
+      add_matrix(prefix + "feed_forward_out", config_.d_feed_forward, d,
+                 1 / std::sqrt(static_cast<double>(config_.d_feed_forward)) / residual_scale());
+}
+
+void Architecture::add_gau(Layer& layer, const std::string& prefix) {
+  const index_t d = config_.d_model, e = layer.context.d_v, s = layer.context.d_k;
+  layer.attention_norm = add_constant(prefix + "attention_norm", d, 1);
+  layer.uvz = add_matrix(prefix + "uvz", d, 2 * e + s, 1 / std::sqrt(static_cast<double>(d)));
+  layer.query_scale = add_constant(prefix + "query_scale", s, 1);
+  layer.query_offset = add_constant(prefix + "query_offset", s, 0);
+  layer.key_scale = add_constant(prefix + "key_scale", s, 1);
+  layer.key_offset = add_constant(prefix + "key_offset", s, 0);
+  layer.attention_out =
+      add_matrix(prefix + "attention_out", e, d, 1 / std::sqrt(static_cast<double>(e)) / residual_scale());
+}
+
+void Architecture::add_layer(index_t l, const Registry& registry) {
+  const index_t d = config_.d_model;
+  const std::string prefix = fmt::format("layer_{}/", l);
+  const bool gau = config_.block == Block::gau, causal = !config_.patches.used();
+  Layer layer;
+  layer.attention = registry.make<Attention>(of_layer(config_.attention, l));
+  layer.position = registry.make<PositionEncoding>(of_layer(config_.position, l));
+  const AttentionTraits traits = layer.attention->traits();
+  const auto refuse = [&](std::string_view why) {
+    throw MethodError(fmt::format("layer {} cannot use {} with {}: {}", l,
+                                  of_layer(config_.attention, l).text(), of_layer(config_.position, l).text(),
+                                  why));
+  };
+  if (causal && !traits.causal) refuse("the mechanism is not causal, and the network predicts the next byte");
+  if (!causal && !traits.bidirectional)
+    refuse("the mechanism is causal only, and every patch of an image sees all others");
+  layer.context.h_q = layer.context.h_kv = config_.n_heads;
+  layer.context.d_k = gau ? config_.key_width : d / config_.n_heads;
+  layer.context.d_v = gau ? config_.expansion * d : d / config_.n_heads;
+  layer.context.max_n = config_.train_length;
+  layer.context.layer_index = l;
+  layer.context.n_layers = config_.n_layers;
+  layer.context.causal = causal;
+  layer.d_plan = layer.attention->plan_d_head(layer.context);
+  layer.extra = layer.attention->extra_inputs(layer.context);
+  gau ? add_gau(layer, prefix) : add_attention(layer, prefix);
+  add_extra_inputs(layer, prefix);
+  add_declared(layer.attention->parameters(layer.context), prefix + "attention/", layer.attention_parameters);
+  const auto positions = layer.position->parameters(config_.n_heads, layer.d_plan, d);
+  add_declared(positions, prefix + "position/", layer.position_parameters);
+  layer.learns_positions = !layer.position->embedding() &&
+                           std::any_of(positions.begin(), positions.end(),
+                                       [](const ParameterTensor& tensor) { return tensor.trainable; });
+  if (!gau) add_feed_forward(layer, prefix);
+  if (!causal) layer.modulation = add_affine(prefix + "modulation", d, 2 * norms_per_layer() * d, 0);
+  layers_.push_back(std::move(layer));
+}
+
 Architecture::Architecture(const ModelConfig& config, const Registry& registry) : config_(config) {
   check(config);
-  const index_t d = config.d_model;
-  const double sd = 1 / std::sqrt(static_cast<double>(d));
-  const double n_residual = std::sqrt(2.0 * static_cast<double>(config.n_layers));
-  embedding_ = add_matrix("embedding", k_vocabulary, d, 0.02);
-  for (index_t l = 0; l < config.n_layers; ++l) {
-    const std::string prefix = fmt::format("layer_{}/", l);
-    Layer layer;
-    layer.attention = registry.make<Attention>(of_layer(config.attention, l));
-    layer.position = registry.make<PositionEncoding>(of_layer(config.position, l));
-    const AttentionTraits traits = layer.attention->traits();
-    const auto refuse = [&](std::string_view why) {
-      throw MethodError(fmt::format("layer {} cannot use {} with {}: {}", l,
-                                    of_layer(config.attention, l).text(), of_layer(config.position, l).text(),
-                                    why));
-    };
-    if (!traits.causal) refuse("the mechanism is not causal, and the network predicts the next byte");
-    layer.context.h_q = layer.context.h_kv = config.n_heads;
-    layer.context.d_k = layer.context.d_v = d / config.n_heads;
-    layer.context.max_n = config.train_length;
-    layer.context.layer_index = l;
-    layer.context.n_layers = config.n_layers;
-    layer.d_plan = layer.attention->plan_d_head(layer.context);
-    layer.extra = layer.attention->extra_inputs(layer.context);
-    layer.attention_norm = add_ones(prefix + "attention_norm", d);
-    layer.qkv = add_matrix(prefix + "qkv", d, 3 * d, sd);
-    if (config.short_convolution > 0) layer.convolution = add_convolution(prefix + "convolution");
-    layer.attention_out = add_matrix(prefix + "attention_out", d, d, sd / n_residual);
-    add_extra_inputs(layer, prefix);
-    add_declared(layer.attention->parameters(layer.context), prefix + "attention/",
-                 layer.attention_parameters);
-    const auto positions = layer.position->parameters(config.n_heads, layer.d_plan, d);
-    add_declared(positions, prefix + "position/", layer.position_parameters);
-    layer.learns_positions = !layer.position->embedding() &&
-                             std::any_of(positions.begin(), positions.end(),
-                                         [](const ParameterTensor& tensor) { return tensor.trainable; });
-    layer.feed_forward_norm = add_ones(prefix + "feed_forward_norm", d);
-    const index_t d_in = config.d_feed_forward * (config.feed_forward == FeedForward::gated ? 2 : 1);
-    layer.feed_forward_in = add_matrix(prefix + "feed_forward_in", d, d_in, sd);
-    layer.feed_forward_out =
-        add_matrix(prefix + "feed_forward_out", config.d_feed_forward, d,
-                   1 / std::sqrt(static_cast<double>(config.d_feed_forward)) / n_residual);
-    layers_.push_back(std::move(layer));
+  const index_t d = config.d_model, n_values = config.patches.n_values;
+  const auto sd = [](index_t rows) { return 1 / std::sqrt(static_cast<double>(rows)); };
+  if (config.patches.used()) {
+    for (index_t t = 0; t < config.patches.n_tokens(); ++t) {
+      coordinates_.push_back(static_cast<double>(t / config.patches.n_columns));
+      coordinates_.push_back(static_cast<double>(t % config.patches.n_columns));
+    }
+    denoiser_.patch_in = add_affine("patch_in", n_values, d, sd(n_values));
+    denoiser_.level_in = add_affine("level_in", k_level_features, d, sd(k_level_features));
+    denoiser_.level_out = add_affine("level_out", d, d, sd(d));
+  } else {
+    embedding_ = add_matrix("embedding", k_vocabulary, d, 0.02);
   }
-  final_norm_ = add_ones("final_norm", d);
+  for (index_t l = 0; l < config.n_layers; ++l) add_layer(l, registry);
+  final_norm_ = add_constant("final_norm", d, 1);
+  if (config.patches.used()) {
+    denoiser_.final_modulation = add_affine("final_modulation", d, 2 * d, 0);
+    denoiser_.patch_out = add_affine("patch_out", d, n_values, 0);
+  }
 }
 
 std::vector<float> Architecture::initial_parameters(Seed seed) const {
@@ -196,6 +267,8 @@ PositionContext Architecture::position_context(index_t l, index_t n, bool traini
   context.n_layers = config_.n_layers;
   context.train_length = config_.train_length;
   context.test_length = n;
+  context.causal = !config_.patches.used();
+  if (config_.patches.used()) context.coordinates = {coordinates_.data(), {config_.patches.n_tokens(), 2}};
   context.training = training;
   context.seed = seed;
   return context;

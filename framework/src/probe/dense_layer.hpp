@@ -17,8 +17,12 @@ template <class T>
 struct MatrixView {
   T* data = nullptr;
   index_t n_rows = 0, n_columns = 0, stride = 0;
-  MatrixView(T* values, index_t rows, index_t columns)
-      : data(values), n_rows(rows), n_columns(columns), stride(columns) {}
+  MatrixView(T* values, index_t rows, index_t columns) : MatrixView(values, rows, columns, columns) {}
+  MatrixView(T* values, index_t rows, index_t columns, index_t row_stride)
+      : data(values), n_rows(rows), n_columns(columns), stride(row_stride) {}
+  operator MatrixView<const T>() const requires(!std::is_const_v<T>) {  // NOLINT(google-explicit-constructor)
+    return {data, n_rows, n_columns, stride};
+  }
   T* row(index_t r) const { return data + r * stride; }
 };
 
@@ -36,6 +40,21 @@ void multiply(MatrixView<const T> a, bool transpose_a, MatrixView<const T> b, bo
     cblas_sgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
   else
     cblas_dgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
+}
+
+/// out = x W + b, W [x.n_columns, out.n_columns]
+template <class T>
+void affine(MatrixView<const T> x, const T* weight, const T* bias, MatrixView<T> out) {
+  for (index_t r = 0; r < out.n_rows; ++r) std::copy(bias, bias + out.n_columns, out.row(r));
+  multiply<T>(x, false, {weight, x.n_columns, out.n_columns}, false, 1, out);
+}
+
+/// d_weight and d_bias are added to.
+template <class T>
+void affine_backward(MatrixView<const T> x, MatrixView<const T> d_out, T* d_weight, T* d_bias) {
+  multiply<T>(x, true, d_out, false, 1, {d_weight, x.n_columns, d_out.n_columns});
+  for (index_t r = 0; r < d_out.n_rows; ++r)
+    for (index_t c = 0; c < d_out.n_columns; ++c) d_bias[c] += d_out.row(r)[c];
 }
 
 /// y = x g / sqrt(mean x^2 + eps), Zhang and Sennrich 2019; inverse_rms [n_rows] is kept for the gradient.

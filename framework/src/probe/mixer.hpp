@@ -68,6 +68,7 @@ class PluginMixer final : public Mixer<float> {
     call.position = given.position;
     call.extra = given.extra;
     call.parameters = given.parameters;
+    call.causal = context_.causal;
     call.context = context_;
     call.stop = given.stop;
     return call;

@@ -97,13 +97,12 @@ double recall_accuracy(const Architecture& architecture, std::span<const float> 
       [&](index_t begin, index_t end) {
         const RecallSequences its = sequences.part(begin, end);
         Pass<float> pass(architecture, mixers, end - begin, its.n, false);
-        pass.forward(parameters, plans, its.inputs, stop);
-        const TensorView<const float, 2> logits(pass.logits().data(), {std::ssize(its.inputs), k_vocabulary});
+        pass.forward(parameters, plans, its.inputs, stop, its.targets);  // 0: nothing is asked
+        const std::span<const float> logits = pass.logits();
         Count count;
-        for (index_t r = 0; r < logits.shape(0); ++r) {
-          const std::uint8_t target = its.targets[static_cast<std::size_t>(r)];
+        for (const std::uint8_t target : its.targets) {
           if (target == 0) continue;
-          const auto row = logits.row(r);
+          const auto row = logits.subspan(static_cast<std::size_t>(count.n * k_vocabulary), k_vocabulary);
           count.n_right += std::ranges::max_element(row) - row.begin() == target;
           ++count.n;
         }
@@ -141,14 +140,11 @@ Trainer::Trainer(const TrainingConfig& config, const Registry& registry,
   state_.first_moment = state_.second_moment = gradient_ = std::vector<float>(state_.parameters.size());
   const auto plans = architecture_.plans(state_.parameters, n, true, {});
   const auto mixers = borrowed(owned_mixers_);
-  for (index_t i = 0; i < config.n_batch / config.n_chunk; ++i) {
-    auto chunk = std::make_unique<Chunk>(
-        Chunk{Pass<float>(architecture_, mixers, config.n_chunk, n, true), {}, {}, {}, {}, 0, 0});
-    chunk->gradients.flat.resize(state_.parameters.size());
-    chunk->inputs.resize(static_cast<std::size_t>(config.n_chunk * n));
-    chunk->targets = chunk->scored = chunk->inputs;
-    chunk->gradients.plans.resize(plans.size());
-    chunks_.push_back(std::move(chunk));
+  for (index_t first = 0; first < config.n_batch; first += config.n_chunk) {
+    Chunk& chunk = chunks_.emplace_back();
+    chunk.work = data_->chunk(config_, architecture_, mixers, first);
+    chunk.gradients.flat.resize(state_.parameters.size());
+    chunk.gradients.plans.resize(plans.size());
   }
 }
 
@@ -160,45 +156,29 @@ void Trainer::restore(TrainingState state) {
   state_ = std::move(state);
 }
 
-void Trainer::fill_chunk(index_t i) {
-  Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
-  const auto n = static_cast<std::size_t>(config_.model.train_length);
-  for (index_t s = 0; s < config_.n_chunk; ++s) {
-    const auto its = [&](std::vector<std::uint8_t>& all) {
-      return std::span(all).subspan(static_cast<std::size_t>(s) * n, n);
-    };
-    data_->fill(config_, state_.step, i * config_.n_chunk + s,
-                {its(chunk.inputs), its(chunk.targets), its(chunk.scored)});
-  }
-  chunk.n_scored = std::ranges::count(chunk.scored, 1);
-}
-
-void Trainer::run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop) {
-  Chunk& chunk = *chunks_[static_cast<std::size_t>(i)];
+void Trainer::run_chunk(Chunk& chunk, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop) {
   std::fill(chunk.gradients.flat.begin(), chunk.gradients.flat.end(), 0.0F);
   for (std::size_t l = 0; l < plans.size(); ++l)
     if (const Layer& layer = architecture_.layers()[l]; layer.learns_positions)
       chunk.gradients.plans[l] = PlanGradients(plans[l], layer.position->traits().learns_angles);
-  chunk.pass.forward(state_.parameters, plans, chunk.inputs, stop);
-  chunk.loss = chunk.pass.cross_entropies(chunk.targets, 1.0F / static_cast<float>(n_scored), chunk.scored);
-  chunk.pass.backward(state_.parameters, plans, chunk.inputs, chunk.gradients, stop);
+  chunk.loss = chunk.work->run(state_.parameters, plans, n_scored, chunk.gradients, stop);
 }
 
 // Chunks are added in their order, whatever thread ran them.
 void Trainer::reduce_gradients(std::span<const PositionPlan> plans, Seed position_seed) {
   parallel_for(architecture_.n_parameters(), k_block, [&](index_t begin, index_t end) {
-    std::copy(chunks_[0]->gradients.flat.begin() + begin, chunks_[0]->gradients.flat.begin() + end,
+    std::copy(chunks_[0].gradients.flat.begin() + begin, chunks_[0].gradients.flat.begin() + end,
               gradient_.begin() + begin);
     for (std::size_t c = 1; c < chunks_.size(); ++c) {
-      const float* from = chunks_[c]->gradients.flat.data();
+      const float* from = chunks_[c].gradients.flat.data();
       for (index_t i = begin; i < end; ++i) gradient_[static_cast<std::size_t>(i)] += from[i];
     }
   });
   for (std::size_t l = 0; l < plans.size(); ++l) {
     const Layer& layer = architecture_.layers()[l];
     if (!layer.learns_positions) continue;
-    PlanGradients total = chunks_[0]->gradients.plans[l];
-    for (std::size_t c = 1; c < chunks_.size(); ++c) total.add(chunks_[c]->gradients.plans[l]);
+    PlanGradients total = chunks_[0].gradients.plans[l];
+    for (std::size_t c = 1; c < chunks_.size(); ++c) total.add(chunks_[c].gradients.plans[l]);
     std::vector<std::span<float>> d_values;
     for (index_t s : layer.position_parameters) {
       const ParameterSlice& slice = architecture_.slice(s);
@@ -262,12 +242,13 @@ StepReport Trainer::step(StopToken stop) {
       Seed{config_.seed}.derive("positions").derive(static_cast<std::uint64_t>(state_.step));
   const auto plans = architecture_.plans(state_.parameters, config_.model.train_length, true, position_seed);
   const auto n_chunks = static_cast<index_t>(chunks_.size());
-  parallel_for(n_chunks, 1, [&](index_t i, index_t) { fill_chunk(i); });
+  const auto chunk = [&](index_t i) -> Chunk& { return chunks_[static_cast<std::size_t>(i)]; };
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { chunk(i).work->fill(state_.step); });
   index_t n_scored = 0;
-  for (const auto& chunk : chunks_) n_scored += chunk->n_scored;
-  parallel_for(n_chunks, 1, [&](index_t i, index_t) { run_chunk(i, n_scored, plans, stop); });
+  for (const Chunk& part : chunks_) n_scored += part.work->n_scored();
+  parallel_for(n_chunks, 1, [&](index_t i, index_t) { run_chunk(chunk(i), n_scored, plans, stop); });
   StepReport report;
-  for (const auto& chunk : chunks_) report.loss += chunk->loss;
+  for (const Chunk& part : chunks_) report.loss += part.loss;
   report.loss /= static_cast<double>(n_scored);
   reduce_gradients(plans, position_seed);
   const double scale = clipped_scale(report.gradient_norm);

@@ -37,7 +37,7 @@ struct TrainingConfig {
 double learning_rate_at(const TrainingConfig& config, index_t step);
 
 struct StepReport {
-  double loss = 0;  ///< mean over the batch's scored tokens, nats
+  double loss = 0;  ///< mean over what the batch scores: nats per token, or the squared error of a denoiser
   double gradient_norm = 0, learning_rate = 0;
 };
 
@@ -81,14 +81,11 @@ class Trainer {
 
  private:
   struct Chunk {
-    Pass<float> pass;
+    std::unique_ptr<TrainingChunk> work;
     NetworkGradients<float> gradients;
-    std::vector<std::uint8_t> inputs, targets, scored;
-    index_t n_scored = 0;
     double loss = 0;
   };
-  void fill_chunk(index_t i);
-  void run_chunk(index_t i, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop);
+  void run_chunk(Chunk& chunk, index_t n_scored, std::span<const PositionPlan> plans, StopToken stop);
   void reduce_gradients(std::span<const PositionPlan> plans, Seed position_seed);
   double clipped_scale(double& norm) const;
   void update(double rate, double gradient_scale);
@@ -97,7 +94,7 @@ class Trainer {
   Architecture architecture_;
   std::unique_ptr<const TrainingData> data_;
   std::vector<std::unique_ptr<PluginMixer>> owned_mixers_;
-  std::vector<std::unique_ptr<Chunk>> chunks_;
+  std::vector<Chunk> chunks_;
   std::vector<float> gradient_;
   TrainingState state_;
 };

@@ -9,6 +9,55 @@
 
 namespace borel::probe {
 
+namespace {
+
+class TokenChunk final : public TrainingChunk {
+ public:
+  TokenChunk(const TokenData& data, const TrainingConfig& config, const Architecture& architecture,
+             std::span<const Mixer<float>* const> mixers, index_t first)
+      : data_(data),
+        config_(config),
+        first_(first),
+        pass_(architecture, mixers, config.n_chunk, config.model.train_length, true),
+        inputs_(static_cast<std::size_t>(config.n_chunk * config.model.train_length)),
+        targets_(inputs_),
+        scored_(inputs_) {}
+
+  void fill(index_t step) override {
+    const auto n = static_cast<std::size_t>(config_.model.train_length);
+    for (index_t s = 0; s < config_.n_chunk; ++s) {
+      const auto its = [&](std::vector<std::uint8_t>& all) {
+        return std::span(all).subspan(static_cast<std::size_t>(s) * n, n);
+      };
+      data_.fill(config_, step, first_ + s, {its(inputs_), its(targets_), its(scored_)});
+    }
+  }
+  index_t n_scored() const override { return std::ranges::count(scored_, 1); }
+  double run(std::span<const float> parameters, std::span<const PositionPlan> plans, index_t n_scored,
+             NetworkGradients<float>& gradients, StopToken stop) override {
+    pass_.forward(parameters, plans, inputs_, stop, scored_);
+    const double loss = pass_.cross_entropies(targets_, 1.0F / static_cast<float>(n_scored));
+    pass_.backward(parameters, plans, inputs_, gradients, stop);
+    return loss;
+  }
+
+ private:
+  const TokenData& data_;
+  const TrainingConfig& config_;
+  index_t first_;
+  Pass<float> pass_;
+  std::vector<std::uint8_t> inputs_, targets_, scored_;
+};
+
+}  // namespace
+
+std::unique_ptr<TrainingChunk> TokenData::chunk(const TrainingConfig& config,
+                                                const Architecture& architecture,
+                                                std::span<const Mixer<float>* const> mixers,
+                                                index_t first) const {
+  return std::make_unique<TokenChunk>(*this, config, architecture, mixers, first);
+}
+
 Rng sequence_stream(const TrainingConfig& config, index_t step, index_t index) {
   return Rng(Seed{config.seed}
                  .derive("batch")

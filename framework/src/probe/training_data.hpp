@@ -2,19 +2,27 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "borel/rng.hpp"
-#include "borel/tensor.hpp"
+#include "probe/layer_mixing.hpp"
 
 namespace borel::probe {
 
 struct TrainingConfig;
 
-/// One sequence of n tokens.
-struct TrainingSequence {
-  std::span<std::uint8_t> inputs, targets;
-  std::span<std::uint8_t> scored;  ///< 1 where the target counts, else 0
+/// A fixed part of every batch, with the memory of its passes. Used by one thread at a time.
+class TrainingChunk {
+ public:
+  virtual ~TrainingChunk() = default;
+  /// Draws its sequences of a step. Depends on the configuration's seed, the step and their place in the batch alone.
+  virtual void fill(index_t step) = 0;
+  /// How many values of them are scored.
+  virtual index_t n_scored() const = 0;
+  /// Sum of the losses; adds the gradient of their mean over the n_scored values of the whole batch.
+  virtual double run(std::span<const float> parameters, std::span<const PositionPlan> plans, index_t n_scored,
+                     NetworkGradients<float>& gradients, StopToken stop) = 0;
 };
 
 /// Immutable. Threads: any number of readers.
@@ -23,13 +31,31 @@ class TrainingData {
   virtual ~TrainingData() = default;
   /// @throws ParamError when there are no sequences of n tokens
   virtual void check(index_t n) const = 0;
+  /// Sequences first .. first + config.n_chunk - 1 of each batch. Configuration, architecture, mixers and data outlive it.
+  virtual std::unique_ptr<TrainingChunk> chunk(const TrainingConfig& config, const Architecture& architecture,
+                                               std::span<const Mixer<float>* const> mixers,
+                                               index_t first) const = 0;
+};
+
+/// One sequence of n tokens.
+struct TrainingSequence {
+  std::span<std::uint8_t> inputs, targets;
+  std::span<std::uint8_t> scored;  ///< 1 where the target counts, else 0
+};
+
+/// Sequences of bytes for a decoder.
+class TokenData : public TrainingData {
+ public:
+  std::unique_ptr<TrainingChunk> chunk(const TrainingConfig& config, const Architecture& architecture,
+                                       std::span<const Mixer<float>* const> mixers,
+                                       index_t first) const final;
   /// Depends on config.seed, step and index alone.
   virtual void fill(const TrainingConfig& config, index_t step, index_t index,
                     TrainingSequence out) const = 0;
 };
 
 /// Pieces of a text, a share of them repeated; every byte is scored.
-class TextData final : public TrainingData {
+class TextData final : public TokenData {
  public:
   explicit TextData(std::span<const std::uint8_t> text) : text_(text) {}
   void check(index_t n) const override;
@@ -50,7 +76,7 @@ struct RecallSequences {
 };
 
 /// Drawn with replacement.
-class RecallData final : public TrainingData {
+class RecallData final : public TokenData {
  public:
   /// @throws ParamError when these are no whole sequences, or one of them asks for nothing
   explicit RecallData(const RecallSequences& sequences);

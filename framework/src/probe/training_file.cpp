@@ -38,6 +38,13 @@ struct TrainingFields {
     p.integer("layers", model.n_layers, Range::closed(1, 64), "1", "Blocks.");
     p.integer("width", model.d_model, Range::closed(1, 4096), "1", "Size of a token's vector.");
     p.integer("heads", model.n_heads, Range::closed(1, 256), "1", "Heads of each layer.");
+    p.choice("block", model.block, {{"transformer", Block::transformer}, {"gau", Block::gau}},
+             "transformer: attention, then a feed-forward part; gau: a gated attention unit in place of "
+             "both, with "
+             "heads = 1 and about half the numbers of a transformer block.");
+    p.integer("expansion", model.expansion, Range::closed(1, 64), "1",
+              "Size of a gau's gate and values over the width.");
+    p.integer("key_width", model.key_width, Range::closed(1, 4096), "1", "Size of a gau's queries and keys.");
     p.integer("feed_forward_width", model.d_feed_forward, Range::closed(1, 16384), "1",
               "Hidden units of a block.");
     p.choice("feed_forward", model.feed_forward, {{"gelu", FeedForward::gelu}, {"gated", FeedForward::gated}},

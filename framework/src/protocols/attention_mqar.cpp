@@ -155,7 +155,7 @@ struct Outcome {
 class AttentionMqar final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.mqar"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Associative recall by networks trained from scratch: accuracy against the size of the state";
   }

@@ -8,6 +8,7 @@ namespace borel {
 const Protocol& attention_concentration();
 const Protocol& attention_cost();
 const Protocol& attention_denoise();
+const Protocol& attention_diffusion();
 const Protocol& attention_mqar();
 const Protocol& attention_recall();
 const Protocol& density_fit();

@@ -7,11 +7,11 @@
 namespace borel {
 
 std::span<const Protocol* const> protocols() {
-  static const std::array list{&attention_concentration(), &attention_cost(),        &attention_denoise(),
-                               &attention_mqar(),          &attention_recall(),      &density_fit(),
-                               &density_lossless(),        &density_sampling(),      &density_stream(),
-                               &density_table(),           &optimizer_convergence(), &optimizer_flow(),
-                               &position_extrapolation(),  &position_response()};
+  static const std::array list{
+      &attention_concentration(), &attention_cost(),         &attention_denoise(), &attention_diffusion(),
+      &attention_mqar(),          &attention_recall(),       &density_fit(),       &density_lossless(),
+      &density_sampling(),        &density_stream(),         &density_table(),     &optimizer_convergence(),
+      &optimizer_flow(),          &position_extrapolation(), &position_response()};
   return list;
 }
 

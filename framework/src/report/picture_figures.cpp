@@ -51,7 +51,11 @@ std::optional<Figure> picture_figure(const ComparisonGroup& group, const std::st
   figure.caption = fmt::format("First repetition. Rows: {}; columns: {}. One colour scale for all panels.",
                                first.y_label.empty() ? "row" : first.y_label,
                                first.x_label.empty() ? "column" : first.x_label);
-  figure.csv = "method,row,column,value\n";
+  std::int64_t n_csv_columns = 0;
+  for (const Panel& panel : panels) n_csv_columns = std::max(n_csv_columns, panel.picture->n_cols);
+  figure.csv = "method,row";  // then a value for each column: a picture has many
+  for (std::int64_t c = 0; c < n_csv_columns; ++c) figure.csv += fmt::format(",{}", c);
+  figure.csv += '\n';
   const int n_columns = panels.size() == 1 ? 1 : panels.size() == 2 || panels.size() == 4 ? 2 : 3;
   const int n_lines = (static_cast<int>(panels.size()) + n_columns - 1) / n_columns;
   const int gap = 10, title = 22, side = std::min(300, (figure.width_px - gap * (n_columns + 1)) / n_columns);
@@ -67,9 +71,9 @@ std::optional<Figure> picture_figure(const ComparisonGroup& group, const std::st
     for (std::int64_t r = 0; r < picture.n_rows; ++r) {
       rows.emplace_back(picture.values.begin() + r * picture.n_cols,
                         picture.values.begin() + (r + 1) * picture.n_cols);
-      for (std::int64_t c = 0; c < picture.n_cols; ++c)
-        figure.csv += fmt::format("{},{},{},{:.6g}\n", csv_field(group.entries[panel.entry]), r, c,
-                                  rows.back()[static_cast<std::size_t>(c)]);
+      figure.csv += fmt::format("{},{}", csv_field(group.entries[panel.entry]), r);
+      for (const double value : rows.back()) figure.csv += fmt::format(",{:.6g}", value);
+      figure.csv += '\n';
     }
     g += gnuplot_block(fmt::format("panel{}", panel.entry), rows);
   }
@@ -98,7 +102,7 @@ std::optional<Figure> picture_figure(const ComparisonGroup& group, const std::st
         "set label 1 {} at screen {:.4f}, screen {:.4f} center font ',12' textcolor rgb ink noenhanced\n",
         gnuplot_text(
             shared ? "the same for all methods"
-                   : shorten_label(group.short_names[panels[i].entry], static_cast<std::size_t>(side / 7))),
+                   : shorten_label(group.short_names[panels[i].entry], static_cast<std::size_t>(side / 8))),
         across(x + side / 2.0), up(y - 9));
     g += fmt::format("plot $panel{} matrix with image notitle\nunset colorbox\n", panels[i].entry);
   }

@@ -21,7 +21,18 @@ using borel::PositionTable;
 
 class Rope final : public borel::PositionEncoding {
  public:
-  using Params = borel::RotaryParams;
+  enum class Axes { coordinates, sequence };
+
+  struct Params : borel::RotaryParams {
+    Axes axes = Axes::coordinates;
+    void declare(borel::ParamBinder& p) {
+      RotaryParams::declare(p);
+      p.choice(
+          "axes", axes, {{"coordinates", Axes::coordinates}, {"sequence", Axes::sequence}},
+          "What turns the pairs: the tokens' coordinates, where they have any (images), each axis with its "
+          "share; or their place in the sequence alone.");
+    }
+  };
 
   explicit Rope(const Params& params) : params_(params) {}
 
@@ -29,7 +40,7 @@ class Rope final : public borel::PositionEncoding {
 
   borel::PositionPlan plan(const PositionContext& context, borel::ParameterValues) const override {
     const index_t n_rot_dims = params_.dims(context);
-    if (context.coordinates.empty())
+    if (context.coordinates.empty() || params_.axes == Axes::sequence)
       return params_.plan(context, {borel::plain_band(context, params_.angles(context))});
     const index_t n_axes = context.coordinates.shape(1);
     if (n_rot_dims % (2 * n_axes) != 0)
