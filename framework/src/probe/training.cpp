@@ -84,6 +84,36 @@ double mean_loss(const Architecture& architecture, std::span<const float> parame
   return total / static_cast<double>(n_windows * n);
 }
 
+double held_out_loss(const Architecture& architecture, std::span<const float> parameters,
+                     std::span<const std::uint8_t> text, index_t n, StopToken stop) {
+  const auto n_targets = static_cast<index_t>(text.size()) - 1;
+  if (n_targets < n)
+    throw MethodError(fmt::format("the text has {} bytes, and a window needs {}", text.size(), n + 1));
+  const index_t stride = std::max<index_t>(n / 2, 1), n_windows = 1 + (n_targets - n + stride - 1) / stride;
+  const auto plans = architecture.plans(parameters, n, false, {});
+  const auto owned = plugin_mixers(architecture);
+  const auto mixers = borrowed(owned);
+  const double total = deterministic_reduce(
+      n_windows, k_sequences, 0.0,
+      [&](index_t first, index_t last) {
+        const auto size = static_cast<std::size_t>((last - first) * n);
+        std::vector<std::uint8_t> tokens(size), targets(size), scored(size, 0);
+        for (index_t w = first; w < last; ++w) {
+          // The last window ends with the text, and scores what the one before it has not.
+          const index_t begin = std::min(w * stride, n_targets - n), at = (w - first) * n;
+          const index_t from = w == 0 ? 0 : (w - 1) * stride + n - begin;
+          std::copy_n(text.begin() + begin, n, tokens.begin() + at);
+          std::copy_n(text.begin() + begin + 1, n, targets.begin() + at);
+          std::fill(scored.begin() + at + from, scored.begin() + at + n, std::uint8_t{1});
+        }
+        Pass<float> pass(architecture, mixers, last - first, n, false);
+        pass.forward(parameters, plans, tokens, stop);
+        return pass.cross_entropies(targets, 1.0F, scored);
+      },
+      [](double a, double b) { return a + b; });
+  return total / static_cast<double>(n_targets);
+}
+
 double recall_accuracy(const Architecture& architecture, std::span<const float> parameters,
                        const RecallSequences& sequences, StopToken stop) {
   const auto plans = architecture.plans(parameters, sequences.n, false, {});
