@@ -183,7 +183,12 @@ class PositionExtrapolation final : public ProtocolWithOptions<Options> {
     const Options options = read(input.options);
     const probe::TrainingConfig trained = probe::checkpoint_config(*input.dataset);
     const auto dataset = find_dataset(trained.dataset);
-    const Task task{options, dataset->bytes("test"), trained.model.train_length, input.seed, input.stop};
+    // Of the text, not of the network: networks that learned the same text are asked for the same bytes.
+    const Seed places = Seed{0}
+                            .derive("position.extrapolation")
+                            .derive(dataset->info().content_digest)
+                            .derive(static_cast<std::uint64_t>(input.repetition));
+    const Task task{options, dataset->bytes("test"), trained.model.train_length, places, input.stop};
     const Reader own(*input.dataset, trained.model, *input.registry);
     const Reader reader(*input.dataset, with_position(input, trained), *input.registry);
 

@@ -9,6 +9,8 @@
 #include <set>
 #include <tuple>
 
+#include "study/study_models.hpp"
+
 namespace borel {
 namespace {
 
@@ -114,18 +116,23 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
       constant.push_back(members.front()->methods[role].family + " " + members.front()->methods[role].label);
   group.constant_methods = join(constant, ", ");
 
+  const bool compares_networks =
+      std::ranges::all_of(members, [](const CellRecord* cell) { return is_study_model(cell->dataset); });
   const auto entry_label = [&](const CellRecord& cell) {
     std::vector<std::string> labels;
     for (std::size_t role = 0; role < n_roles; ++role)
       if (varies[role]) labels.push_back(cell.methods[role].label);
-    return join(labels, " + ");
+    return join(labels, " + ") + (compares_networks ? " on " + cell.dataset : "");
+  };
+  const auto dataset_label = [&](const CellRecord& cell) -> std::string {
+    return compares_networks ? "networks of their own" : cell.dataset;
   };
   std::map<std::string, const CellRecord*> entries;
   std::set<std::string> datasets;
   std::set<std::int64_t> repetitions;
   for (const CellRecord* cell : members) {
     entries.emplace(entry_label(*cell), cell);
-    datasets.insert(cell->dataset);
+    datasets.insert(dataset_label(*cell));
     repetitions.insert(cell->repetition);
   }
   for (const auto& [label, cell] : entries) {
@@ -142,7 +149,7 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
   group.cells.assign(group.entries.size() * group.datasets.size() * group.repetitions.size(), nullptr);
   for (const CellRecord* cell : members) {
     const std::size_t entry = place(group.entries, entry_label(*cell)),
-                      dataset = place(group.datasets, cell->dataset),
+                      dataset = place(group.datasets, dataset_label(*cell)),
                       repetition = place(group.repetitions, cell->repetition);
     group.cells[(entry * group.datasets.size() + dataset) * group.repetitions.size() + repetition] = cell;
   }

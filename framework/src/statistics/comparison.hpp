@@ -15,7 +15,8 @@
 namespace borel {
 
 /// All cells of one protocol with the same options. What is compared (an entry) is the combination of methods
-/// in those roles that vary; roles that stay the same are named once, in `constant_methods`.
+/// in those roles that vary; roles that stay the same are named once, in `constant_methods`. Networks that the study trained
+/// are compared as well, so they are part of the entry ("alibi on model/alibi") and share one dataset.
 struct ComparisonGroup {
   std::string protocol, options;
   std::string constant_methods;          ///< "" or "position none"

@@ -29,7 +29,7 @@ StudyModel study_model(const Study& study, std::string_view dataset, const std::
       StudyModel out{name, probe::read_training(config, table.changes), {}};
       const std::string hash = sha256_hex(probe::training_text(out.config));
       constexpr std::size_t k_digits = 16;
-      out.file = data_folder() / "models" / (hash.substr(0, k_digits) + ".h5");
+      out.file = data_folder() / "models" / fmt::format("{}.h5", hash.substr(0, k_digits));
       return out;
     } catch (const ParamError& error) {
       throw ParamError(fmt::format("[[model]] '{}': {}", name, error.what()));
