@@ -41,15 +41,14 @@ int train_models(Session& session, const std::vector<StudyModel>& models, double
     options.portable = true, options.compare = false, options.quiet = quiet;
     options.validate_every = std::max<index_t>(1, model.config.n_steps / 4);
     if (time_limit_s > 0) {
-      options.time_limit_s = time_limit_s - std::chrono::duration<double>(Clock::now() - start).count();
-      if (options.time_limit_s <= 0) {
-        fmt::print("time limit reached; the same command goes on with network '{}'\n", model.name);
-        return 0;
-      }
+      // At least a step, after which the training says that it stops.
+      options.time_limit_s =
+          std::max(1e-3, time_limit_s - std::chrono::duration<double>(Clock::now() - start).count());
     }
     if (!quiet) fmt::print("network '{}', {} of {}\n", model.name, number, models.size());
     std::filesystem::create_directories(model.file.parent_path());
     if (const int code = run_training(session, model.config, model.file, options)) return code;
+    if (!is_trained(model)) return 0;  // out of time
   }
   return 0;
 }
