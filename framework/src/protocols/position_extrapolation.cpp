@@ -132,8 +132,9 @@ class PositionExtrapolation final : public ProtocolWithOptions<Options> {
   std::vector<MetricInfo> metrics() const override {
     return {
         {"accuracy_repeated", "", Direction::higher_is_better,
-         "next byte right, repeated text, longest context", true},
-        {"accuracy", "", Direction::higher_is_better, "next byte right, plain text, longest context", true},
+         "next byte right among the last bytes of the longest context, repeated text", true},
+        {"accuracy", "", Direction::higher_is_better,
+         "next byte right among the last bytes of the longest context, plain text", true},
         {"accuracy_whole_repeated", "", Direction::higher_is_better,
          "next byte right, mean over all bytes of the longest context, repeated text", false},
         {"accuracy_whole", "", Direction::higher_is_better,
