@@ -1,10 +1,13 @@
 #include "probe/training.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
 #include <fmt/format.h>
+
+#include "probe/activation.hpp"
 
 namespace borel::probe {
 namespace {
@@ -96,19 +99,24 @@ double held_out_loss(const Architecture& architecture, std::span<const float> pa
   const double total = deterministic_reduce(
       n_windows, k_sequences, 0.0,
       [&](index_t first, index_t last) {
-        const auto size = static_cast<std::size_t>((last - first) * n);
-        std::vector<std::uint8_t> tokens(size), targets(size), scored(size, 0);
-        for (index_t w = first; w < last; ++w) {
-          // The last window ends with the text, and scores what the one before it has not.
-          const index_t begin = std::min(w * stride, n_targets - n), at = (w - first) * n;
-          const index_t from = w == 0 ? 0 : (w - 1) * stride + n - begin;
-          std::copy_n(text.begin() + begin, n, tokens.begin() + at);
-          std::copy_n(text.begin() + begin + 1, n, targets.begin() + at);
-          std::fill(scored.begin() + at + from, scored.begin() + at + n, std::uint8_t{1});
-        }
+        std::vector<std::uint8_t> tokens(static_cast<std::size_t>((last - first) * n));
+        // The last window ends with the text, and scores what the one before it has not.
+        const auto begin_of = [&](index_t w) { return std::min(w * stride, n_targets - n); };
+        for (index_t w = first; w < last; ++w)
+          std::copy_n(text.begin() + begin_of(w), n, tokens.begin() + (w - first) * n);
         Pass<float> pass(architecture, mixers, last - first, n, false);
         pass.forward(parameters, plans, tokens, stop);
-        return pass.cross_entropies(targets, 1.0F, scored);
+        double sum = 0;
+        for (index_t w = first; w < last; ++w)
+          for (index_t r = w == 0 ? 0 : begin_of(w - 1) + n - begin_of(w); r < n; ++r) {
+            const auto logits = pass.logits().subspan(
+                static_cast<std::size_t>(((w - first) * n + r) * k_vocabulary), k_vocabulary);
+            std::array<float, k_vocabulary> row;
+            std::ranges::copy(logits, row.begin());
+            sum += cross_entropy(row.data(), k_vocabulary,
+                                 text[static_cast<std::size_t>(begin_of(w) + r + 1)], 1.0F);
+          }
+        return sum;
       },
       [](double a, double b) { return a + b; });
   return total / static_cast<double>(n_targets);
