@@ -116,16 +116,16 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
       constant.push_back(members.front()->methods[role].family + " " + members.front()->methods[role].label);
   group.constant_methods = join(constant, ", ");
 
-  const bool compares_networks =
-      std::ranges::all_of(members, [](const CellRecord* cell) { return is_study_model(cell->dataset); });
+  const bool has_networks = compares_networks(members);
   const auto entry_label = [&](const CellRecord& cell) {
     std::vector<std::string> labels;
     for (std::size_t role = 0; role < n_roles; ++role)
       if (varies[role]) labels.push_back(cell.methods[role].label);
-    return join(labels, " + ") + (compares_networks ? " on " + cell.dataset : "");
+    const std::string label = join(labels, " + ");
+    return has_networks ? fmt::format("{} on {}", label, cell.dataset) : label;
   };
   const auto dataset_label = [&](const CellRecord& cell) -> std::string {
-    return compares_networks ? "networks of their own" : cell.dataset;
+    return has_networks ? std::string(k_own_networks) : cell.dataset;
   };
   std::map<std::string, const CellRecord*> entries;
   std::set<std::string> datasets;
@@ -274,6 +274,10 @@ double difference(double worse_cost, double better_cost) {
 }
 
 }  // namespace
+
+bool compares_networks(std::span<const CellRecord* const> cells) {
+  return std::ranges::all_of(cells, [](const CellRecord* cell) { return is_study_model(cell->dataset); });
+}
 
 std::vector<ComparisonGroup> comparison_groups(const RunResults& results) {
   std::vector<ComparisonGroup> groups;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,11 @@ struct ComparisonGroup {
     return cells[(entry * datasets.size() + dataset) * repetitions.size() + repetition];
   }
 };
+
+/// Whether networks that the study trained are what these cells were measured on, all of them.
+bool compares_networks(std::span<const CellRecord* const> cells);
+/// What stands for their datasets.
+constexpr std::string_view k_own_networks = "networks of their own";
 
 /// Groups in the order of the cells. The groups point into `results`, which must outlive them.
 std::vector<ComparisonGroup> comparison_groups(const RunResults& results);
