@@ -92,7 +92,7 @@ std::vector<std::string> short_names(const std::vector<std::string>& labels) {
       for (const std::string& param : parts[at].params)
         if (!std::ranges::all_of(alike, [&](const auto& other) { return other[at].has(param); }))
           telling.push_back(param);
-      shown.push_back(parts[at].id + (telling.empty() ? "" : "{" + join(telling, ", ") + "}"));
+      shown.push_back(parts[at].id + (telling.empty() ? "" : fmt::format("{{{}}}", join(telling, ", "))));
     }
     names.push_back(join(shown, " + "));
   }
