@@ -1,4 +1,4 @@
-// borel data: the datasets of this machine. list, make, info, verify, import, export.
+// borel data: the datasets of this machine. list, make, info, verify, import, capture, export.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,8 +11,9 @@
 #include "dataset/import_export.hpp"
 #include "dataset/recipes.hpp"
 #include "dataset/screen.hpp"
+#include "probe/capture.hpp"
 #include "session.hpp"
-#include "study/study_file.hpp"
+#include "study_data.hpp"
 
 namespace borel::app {
 namespace {
@@ -22,7 +23,8 @@ using Json = nlohmann::ordered_json;
 struct DataOptions {
   std::vector<std::string> names, arrays, columns, settings;
   std::string kind, title, source, licence, format = "npy", study, out;
-  double test_share = 0.1;
+  double test_share = 0.1, time_limit_s = 0;
+  probe::CaptureOptions capture;
   bool json = false, all = false, again = false, force = false;
 };
 
@@ -125,14 +127,12 @@ void list(const DataOptions& options) {
              data_folder().string());
 }
 
-std::vector<std::string> wanted_ids(const DataOptions& options) {
+std::vector<std::string> wanted_ids(const DataOptions& options, const std::vector<std::string>& of_study) {
   std::vector<std::string> ids = options.names;
   if (options.all)
     for (const Recipe& recipe : recipes())
       if (!recipe.large) ids.push_back(recipe.id);
-  if (!options.study.empty())
-    for (const std::string& name : study_datasets(read_study(options.study)))
-      if (find_recipe(name)) ids.push_back(name);
+  ids.insert(ids.end(), of_study.begin(), of_study.end());
   for (const std::string& id : ids)
     if (!find_recipe(id))
       throw DatasetError(fmt::format("no recipe for dataset '{}' (see: borel data list){}", id,
@@ -145,7 +145,8 @@ std::vector<std::string> wanted_ids(const DataOptions& options) {
 }
 
 void make(const DataOptions& options, Session& session) {
-  for (const std::string& id : wanted_ids(options)) {
+  const StudyNeeds needs = options.study.empty() ? StudyNeeds{} : study_needs(read_study(options.study), {});
+  for (const std::string& id : wanted_ids(options, needs.recipes)) {
     const auto start = std::chrono::steady_clock::now();
     try {
       const MadeDataset made = make_dataset(id, data_folder(), options.again);
@@ -159,6 +160,10 @@ void make(const DataOptions& options, Session& session) {
     }
     std::fflush(stdout);
   }
+  for (const StudyModel& model : needs.models)
+    if (is_trained(model)) fmt::print("{:<23} was there   {}\n", "model/" + model.name, model.file.string());
+  if (session.exit_code == 0)
+    session.exit_code = train_models(session, needs.models, options.time_limit_s, false);
 }
 
 void info(const DataOptions& options) {
@@ -250,6 +255,15 @@ void import_files(const DataOptions& options) {
   fmt::print("{}  {}\n", file.string(), digest);
 }
 
+void capture(const DataOptions& options, Session& session) {
+  const std::string& model = options.names.at(0);
+  const std::filesystem::path file = options.out;
+  DatasetWriter writer =
+      probe::capture(*find_dataset(model), options.capture, file.stem().string(), session.registry());
+  const std::string digest = writer.save(file);
+  fmt::print("{}  {}\n", file.string(), digest);
+}
+
 void export_files(const DataOptions& options) {
   const auto dataset = find_dataset(options.names.at(0));
   const std::filesystem::path folder = options.out.empty() ? dataset->info().id : options.out;
@@ -261,7 +275,7 @@ void export_files(const DataOptions& options) {
 }  // namespace
 
 void add_data(CLI::App& app, Session& session) {
-  auto* data = app.add_subcommand("data", "List, make, check, import and export datasets");
+  auto* data = app.add_subcommand("data", "List, make, check, import, capture and export datasets");
   data->require_subcommand(1);
   auto options = std::make_shared<DataOptions>();
 
@@ -274,7 +288,12 @@ void add_data(CLI::App& app, Session& session) {
       data->add_subcommand("make", "Make datasets from their recipes; those that are there are kept");
   make_command->add_option("id", options->names, "Ids, see: borel data list");
   make_command->add_flag("--all", options->all, "All recipes but those of gigabytes");
-  make_command->add_option("--for", options->study, "All that a study needs")->type_name("STUDY.toml");
+  make_command
+      ->add_option("--for", options->study,
+                   "All that a study needs; networks of [[model]] tables are trained")
+      ->type_name("STUDY.toml");
+  make_command->add_option("--time-limit", options->time_limit_s,
+                           "Stop training after this many seconds; the same command goes on");
   make_command->add_flag("--again", options->again, "Make anew what is there");
   make_command->callback([options, &session] { make(*options, session); });
 
@@ -309,6 +328,15 @@ void add_data(CLI::App& app, Session& session) {
       ->type_name("NAME=VALUE");
   import_command->add_flag("--force", options->force, "Replace a dataset of that name");
   import_command->callback([options] { import_files(*options); });
+
+  auto* capture_command = data->add_subcommand(
+      "capture", "Store the queries, keys and values of a trained network's layer (kind qkv)");
+  capture_command->add_option("model", options->names, "Id or file")->required()->expected(1);
+  capture_command->add_option("-o,--out", options->out, "File (.h5)")->required();
+  capture_command->add_option("--layer", options->capture.layer, "Layer, from 0");
+  capture_command->add_option("-n", options->capture.n, "Bytes that are read; default the training length");
+  capture_command->add_option("--first", options->capture.first, "Byte of the held-out text to begin at");
+  capture_command->callback([options, &session] { capture(*options, session); });
 
   auto* export_command = data->add_subcommand("export", "Write arrays of a dataset as NPY or CSV files");
   export_command->add_option("dataset", options->names, "Id or file")->required()->expected(1);

@@ -28,7 +28,7 @@ std::string state_of(const Journal& journal, const std::string& id) {
 void print_plan(Session& session, const Request& request) {
   const Study study = read_study(request.study);
   const Shard shard = parse_shard(request.shard);
-  StudyDatasets datasets(session.registry());
+  StudyDatasets datasets(session.registry(), study);
   const Plan plan = make_plan(study, workshop(session, datasets));
   const RunFolder folder{request.out.empty() ? default_run_folder(study, shard)
                                              : std::filesystem::path(request.out)};

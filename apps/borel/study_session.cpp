@@ -8,18 +8,22 @@
 #include "dataset/recipes.hpp"
 #include "loader/plugin_file.hpp"
 #include "signals.hpp"
+#include "study_data.hpp"
 
 namespace borel::app {
 namespace {
 
-/// Makes what is missing and has a recipe; the plan reports the rest.
-void make_datasets(const Study& study, bool json) {
-  for (const std::string& name : study_datasets(study)) {
-    if (!find_recipe(name) || std::filesystem::exists(data_folder() / (name + ".h5"))) continue;
-    if (!json) fmt::print("making dataset {}\n", name);
+/// Makes what is missing and has a recipe, trains the study's networks; the plan reports the rest. @return 0, or the exit code
+/// of a training that was stopped
+int make_datasets(Session& session, const Study& study, const RunRequest& request) {
+  const StudyNeeds needs = study_needs(study, request.folder);
+  for (const std::string& name : needs.recipes) {
+    if (std::filesystem::exists(data_folder() / (name + ".h5"))) continue;
+    if (!request.json) fmt::print("making dataset {}\n", name);
     std::fflush(stdout);
     make_dataset(name);
   }
+  return train_models(session, needs.models, 0, request.json || request.quiet);
 }
 
 }  // namespace
@@ -36,7 +40,8 @@ void add_run_options(CLI::App& command, RunRequest& request) {
   command.add_flag("--retry-failed", request.retry_failed, "Run failed, timed-out and crashed cells again");
   command.add_flag("--fail-fast", request.fail_fast, "Start no further cell after one that failed");
   command.add_flag("--no-timing", request.no_timing, "Skip the timing phase");
-  command.add_flag("--make-data", request.make_data, "Make missing datasets that have a recipe first");
+  command.add_flag("--make-data", request.make_data,
+                   "First make missing datasets that have a recipe, and train the study's networks");
   command.add_flag("--json", request.json, "One JSON event a line on standard output");
   command.add_flag("--quiet", request.quiet, "Only warnings, failures and the summary");
 }
@@ -48,8 +53,9 @@ std::filesystem::path default_run_folder(const Study& study, const Shard& shard)
 }
 
 int run_study(Session& session, const Study& study, const RunFolder& folder, const RunRequest& request) {
-  if (request.make_data) make_datasets(study, request.json);
-  StudyDatasets datasets(session.registry(), request.folder);
+  if (request.make_data)
+    if (const int code = make_datasets(session, study, request)) return code;
+  StudyDatasets datasets(session.registry(), study, request.folder);
   const Workshop world = workshop(session, datasets);
   const Plan plan = make_plan(study, world);
   RunOptions options;

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "statistics/comparison.hpp"
 #include "study_session.hpp"
 
 namespace borel::app {
@@ -126,13 +127,15 @@ std::string summary_tables(const RunResults& results, std::span<const Protocol* 
       if (cell.protocol == protocol->id()) by_options[cell.options].push_back(&cell);
     for (const auto& [options, cells] : by_options) {
       const MetricInfo* metric = headline(metrics, cells);
+      const bool has_networks = compares_networks(cells);
       Rows rows;
       std::set<std::string> datasets;
       std::int64_t repetitions = 0;
       for (const CellRecord* cell : cells) {
         repetitions = std::max(repetitions, cell->repetition + 1);
-        datasets.insert(cell->dataset);
-        Group& group = rows[cell->label][cell->dataset];
+        const std::string dataset = has_networks ? std::string(k_own_networks) : cell->dataset;
+        datasets.insert(dataset);
+        Group& group = rows[has_networks ? cell->label + " on " + cell->dataset : cell->label][dataset];
         ++group.n_cells;
         group.n_good += cell->result.outcome == CellOutcome::ok;
         group.n_skipped += cell->result.outcome == CellOutcome::skipped;

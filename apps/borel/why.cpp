@@ -66,11 +66,12 @@ void print_changes(const std::string& then, const std::string& now) {
 }
 
 /// Whether the same study would give the same cell today.
-void print_today(Session& session, const Planned& planned, const RunFolder& folder) {
+void print_today(Session& session, const Planned& planned, const RunFolder& folder, const Journal& journal) {
   const CellRecord& record = planned.first;
   try {
-    const Study study = read_study(folder.study());
-    StudyDatasets datasets(session.registry());
+    Study study = read_study(folder.study());
+    study.file = journal.study_file;  // where the configurations of its networks are looked for
+    StudyDatasets datasets(session.registry(), study);
     const Plan plan = make_plan(study, workshop(session, datasets));
     const PlannedCell* same_place = nullptr;
     for (const PlannedCell& cell : plan.cells) {
@@ -113,7 +114,7 @@ void explain(Session& session, const Request& request) {
       "seed         {} (from study seed, protocol, options, dataset and repetition; the same for all "
       "methods)\n",
       record.seed);
-  print_today(session, planned, folder);
+  print_today(session, planned, folder, journal);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 usage: train_test.py <borel>
 """
+import lzma
 import pathlib
 import signal
 import sys
@@ -33,6 +34,12 @@ def weights(program, model, out):
     files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*.npy"))}
     assert any("qkv" in name for name in files) and any("second_moment" in name for name in files), list(files)
     return files
+
+
+def numbers(file):
+    """Bytes of a vector in an NPY file."""
+    data = file.read_bytes()
+    return data[10 + int.from_bytes(data[8:10], "little"):]
 
 
 def main():
@@ -67,6 +74,17 @@ def main():
         assert whole.keys() == resumed.keys()
         for array in whole:
             assert whole[array] == resumed[array], f"{array} differs after {kills} kills"
+
+        # Once more at the end: nothing to train, the comparison with compressors, nothing about this machine.
+        done = program.run("train", config, "--out", torn, "--portable").stdout
+        row = next(line for line in done.split("\n") if "xz -9e" in line).split()
+        program.run("data", "export", folder / "text.h5", "--out", folder / "tokens")
+        train, test = (numbers(folder / "tokens" / f"{split}.npy") for split in ("train", "test"))
+        alone, before, both = (len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) for data in (test, train, train + test))
+        expected = [f"{8 * alone / len(test):.4f}", f"{8 * (both - before) / len(test):.4f}"]
+        assert row[-2:] == expected, (row, expected)
+        about = program.run("data", "info", torn).stdout
+        assert "held_out_bits" in about and "machine_" not in about and "moment" not in about, about
 
         limited = program.run("train", config, "--out", folder / "limited.h5", "--time-limit", "0.001")
         assert "time limit reached" in limited.stdout, limited.stdout

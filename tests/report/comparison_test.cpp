@@ -48,6 +48,23 @@ RunResults ordered_study(int n_datasets) {
   return results;
 }
 
+// Two encodings on the network of one, one on its own: a list of three, not a table with a hole.
+TEST(Comparison, NetworksOfAStudyArePartOfWhatIsCompared) {
+  RunResults results;
+  for (const auto& [method, dataset, loss] :
+       {std::tuple{"rope", "model/rope", 2.0}, std::tuple{"pi", "model/rope", 3.0},
+        std::tuple{"alibi", "model/alibi", 1.0}})
+    results.cells.push_back(cell(method, dataset, 0, loss));
+  const auto groups = comparison_groups(results);
+  ASSERT_EQ(groups.size(), 1U);
+  EXPECT_THAT(groups[0].entries,
+              ElementsAre("alibi on model/alibi", "pi on model/rope", "rope on model/rope"));
+  EXPECT_THAT(groups[0].datasets, ElementsAre("networks of their own"));
+  const Comparison comparison = compare_entries(groups[0], k_loss);
+  EXPECT_EQ(comparison.table.n_blocks, 1);
+  EXPECT_EQ(groups[0].entries[comparison.standings[0].entry], "alibi on model/alibi");
+}
+
 TEST(Comparison, RanksByTheDirectionOfTheMetric) {
   const RunResults results = ordered_study(2);
   const auto groups = comparison_groups(results);

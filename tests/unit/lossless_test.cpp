@@ -10,6 +10,7 @@
 #include "borel/registry.hpp"
 #include "built_plugins.hpp"
 #include "lossless/rival_codecs.hpp"
+#include "lossless/text_compressors.hpp"
 
 namespace {
 
@@ -174,6 +175,24 @@ TEST(Lossless, NoticesDamage) {
   EXPECT_THAT(message(huge), HasSubstr("claims 4294967295"));
   EXPECT_THROW(encode_image({0, 4, 1, {}}, *estimator, {}), borel::Error);
   EXPECT_THROW(encode_image({1, 1, 2, {1, 2}}, *estimator, {}), borel::Error);
+}
+
+TEST(TextCompressors, KnowNoiseRepetitionAndWhatTheyHaveSeen) {
+  Rng rng(Seed{4});
+  std::vector<std::uint8_t> noise(40000), same(40000, 'a');
+  for (std::uint8_t& byte : noise) byte = static_cast<std::uint8_t>(rng.below(256));
+  const std::vector<borel::CompressedText> unseen = borel::compressed_text(noise, same),
+                                           seen = borel::compressed_text(noise, noise),
+                                           plain = borel::compressed_text(same, noise);
+  ASSERT_EQ(unseen.size(), 3U);
+  for (std::size_t i = 0; i < unseen.size(); ++i) {
+    EXPECT_GE(unseen[i].alone, 8) << unseen[i].compressor;
+    EXPECT_LT(unseen[i].alone, 8.5) << unseen[i].compressor;
+    EXPECT_GE(unseen[i].after_training, 7.99) << unseen[i].compressor;
+    // PPMd predicts from six bytes before; xz and zstd copy, xz 273 bytes at most.
+    EXPECT_LT(seen[i].after_training, seen[i].compressor == "PPMd" ? 4 : 0.2) << seen[i].compressor;
+    EXPECT_LT(plain[i].alone, 0.1) << plain[i].compressor;
+  }
 }
 
 TEST(Lossless, WritesPngThatReadsBack) {

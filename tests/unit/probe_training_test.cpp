@@ -161,4 +161,37 @@ TEST(ProbeTraining, RefusesWhatCannotBeTrained) {
   EXPECT_THROW(Trainer(config, registry(), text), ParamError);
 }
 
+// Byte by byte, each in the first window that holds it: the windows' losses by the definition of the logits.
+TEST(ProbeTraining, HeldOutLossScoresEveryByteOnceWithHalfAWindowBefore) {
+  const auto text = small_text();
+  constexpr std::size_t k_n = 48;
+  Trainer trainer(small_training("softmax", "rope"), registry(), text);
+  for (int i = 0; i < 5; ++i) trainer.step();
+  const Architecture& architecture = trainer.architecture();
+  const std::vector<float>& parameters = trainer.state().parameters;
+  const auto owned = plugin_mixers(architecture);
+  std::vector<const Mixer<float>*> mixers;
+  for (const auto& mixer : owned) mixers.push_back(mixer.get());
+  const auto plans = architecture.plans(parameters, k_n, false, {});
+  for (const std::size_t n_bytes : {k_n + 1, k_n + 2, 2 * k_n, std::size_t{205}}) {
+    const std::span<const std::uint8_t> piece(text.data(), n_bytes);
+    double total = 0;
+    for (std::size_t target = 1; target < n_bytes; ++target) {
+      std::size_t begin = 0;
+      while (begin + k_n < target) begin += k_n / 2;
+      begin = std::min(begin, n_bytes - 1 - k_n);
+      Pass<float> pass(architecture, mixers, 1, k_n, false);
+      pass.forward(parameters, plans, piece.subspan(begin, k_n));
+      const auto row = pass.logits().subspan((target - 1 - begin) * 256, 256);
+      double sum = 0;
+      for (const float logit : row) sum += std::exp(static_cast<double>(logit));
+      total += std::log(sum) - static_cast<double>(row[piece[target]]);
+    }
+    EXPECT_NEAR(held_out_loss(architecture, parameters, piece, k_n), total / static_cast<double>(n_bytes - 1),
+                1e-5)
+        << n_bytes;
+  }
+  EXPECT_THROW(held_out_loss(architecture, parameters, std::span(text).first(k_n), k_n), MethodError);
+}
+
 }  // namespace

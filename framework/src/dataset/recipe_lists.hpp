@@ -17,6 +17,7 @@ void add_simplex_recipes(std::vector<Recipe>& list);           // more of them
 void add_recall_recipes(std::vector<Recipe>& list);            // sequences for associative recall
 void add_flow_recipes(std::vector<Recipe>& list);              // free energies with known flows
 void add_table_recipes(std::vector<Recipe>& list);             // tables of several columns from a package
+void add_model_recipes(std::vector<Recipe>& list);             // trained networks that come with the program
 void add_package_recipes(
     std::vector<Recipe>& list);  // photographs and text from packages of the distribution
 

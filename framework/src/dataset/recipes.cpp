@@ -23,6 +23,7 @@ const std::vector<Recipe>& recipes() {
     add_table_recipes(list);
     add_package_recipes(list);
     add_recall_recipes(list);
+    add_model_recipes(list);
     std::sort(list.begin(), list.end(), [](const Recipe& a, const Recipe& b) { return a.id < b.id; });
     return list;
   }();
@@ -53,6 +54,7 @@ MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folde
   if (!recipe)
     throw DatasetError(fmt::format("no recipe for dataset '{}' (see: borel data list){}", id,
                                    did_you_mean(id, recipe_ids())));
+  for (const std::string& needed : recipe->needs) make_dataset(needed, folder);
   const std::filesystem::path file = folder / (recipe->id + ".h5");
   if (!again && std::filesystem::exists(file)) {
     try {

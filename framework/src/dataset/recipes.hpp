@@ -20,6 +20,7 @@ struct Recipe {
   std::uint64_t seed = 0;
   int version = 1;
   bool large = false;  ///< gigabytes: made only when named or needed by a study, not by --all
+  std::vector<std::string> needs = {};  ///< recipes whose datasets are used together with this one
   /// Fills arrays and attributes. @throws DatasetError, for instance when a package cannot be fetched
   std::function<void(DatasetWriter&)> make;
 };
@@ -36,7 +37,7 @@ struct MadeDataset {
 };
 
 /// Makes the dataset in `folder` (created when missing) unless this version of it is there; `again` makes it
-/// anyway. Safe against other processes that do the same. @throws DatasetError: unknown id (with the
+/// anyway. What it needs is made before it. Safe against other processes that do the same. @throws DatasetError: unknown id (with the
 /// nearest), or the recipe's
 MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folder, bool again = false);
 /// The same in data_folder().

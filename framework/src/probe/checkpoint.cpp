@@ -44,7 +44,8 @@ void save_checkpoint(const std::filesystem::path& file, const Architecture& arch
   writer.attribute("", "training", training_text(config));
   writer.attribute("", "step", static_cast<std::int64_t>(state.step));
   writer.attribute("", "text_digest", facts.text_digest);
-  writer.attribute("", "plugins", facts.plugins);
+  if (!facts.plugins.empty()) writer.attribute("", "plugins", facts.plugins);
+  if (facts.held_out_bits > 0) writer.attribute("", "held_out_bits", facts.held_out_bits);
   for (const auto& [name, value] : facts.machine) writer.attribute("", "machine_" + name, value);
   writer.save(file);
 }

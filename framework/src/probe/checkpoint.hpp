@@ -4,7 +4,8 @@
 //   optimizer/first_moment, second_moment  float32 [n_parameters], in the network's order; absent in a model
 //                                          that is only to be used
 //   losses                               float64 [steps], nats per byte
-//   attributes: training (the configuration), step, text_digest, plugins (with their SHA-256), machine_*
+//   attributes: training (the configuration), step, text_digest, plugins (with their SHA-256), machine_* (absent in a
+//                                          portable model), held_out_bits (bits per byte, once training is done)
 #pragma once
 
 #include <filesystem>
@@ -27,6 +28,7 @@ struct CheckpointFacts {
   std::string text_digest;                                        ///< content digest of the text
   std::vector<std::string> plugins = {};                          ///< "attention/softmax <file> <sha256>"
   std::vector<std::pair<std::string, std::string>> machine = {};  ///< gather_provenance()
+  double held_out_bits = 0;                                       ///< per byte; 0 = not measured
 };
 
 /// Replaces `file` in one step: after a kill it is the old or the new one. @throws DatasetError

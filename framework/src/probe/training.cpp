@@ -1,10 +1,13 @@
 #include "probe/training.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
 #include <fmt/format.h>
+
+#include "probe/activation.hpp"
 
 namespace borel::probe {
 namespace {
@@ -82,6 +85,41 @@ double mean_loss(const Architecture& architecture, std::span<const float> parame
       },
       [](double a, double b) { return a + b; });
   return total / static_cast<double>(n_windows * n);
+}
+
+double held_out_loss(const Architecture& architecture, std::span<const float> parameters,
+                     std::span<const std::uint8_t> text, index_t n, StopToken stop) {
+  const auto n_targets = static_cast<index_t>(text.size()) - 1;
+  if (n_targets < n)
+    throw MethodError(fmt::format("the text has {} bytes, and a window needs {}", text.size(), n + 1));
+  const index_t stride = std::max<index_t>(n / 2, 1), n_windows = 1 + (n_targets - n + stride - 1) / stride;
+  const auto plans = architecture.plans(parameters, n, false, {});
+  const auto owned = plugin_mixers(architecture);
+  const auto mixers = borrowed(owned);
+  const double total = deterministic_reduce(
+      n_windows, k_sequences, 0.0,
+      [&](index_t first, index_t last) {
+        std::vector<std::uint8_t> tokens(static_cast<std::size_t>((last - first) * n));
+        // The last window ends with the text, and scores what the one before it has not.
+        const auto begin_of = [&](index_t w) { return std::min(w * stride, n_targets - n); };
+        for (index_t w = first; w < last; ++w)
+          std::copy_n(text.begin() + begin_of(w), n, tokens.begin() + (w - first) * n);
+        Pass<float> pass(architecture, mixers, last - first, n, false);
+        pass.forward(parameters, plans, tokens, stop);
+        double sum = 0;
+        for (index_t w = first; w < last; ++w)
+          for (index_t r = w == 0 ? 0 : begin_of(w - 1) + n - begin_of(w); r < n; ++r) {
+            const auto logits = pass.logits().subspan(
+                static_cast<std::size_t>(((w - first) * n + r) * k_vocabulary), k_vocabulary);
+            std::array<float, k_vocabulary> row;
+            std::ranges::copy(logits, row.begin());
+            sum += cross_entropy(row.data(), k_vocabulary,
+                                 text[static_cast<std::size_t>(begin_of(w) + r + 1)], 1.0F);
+          }
+        return sum;
+      },
+      [](double a, double b) { return a + b; });
+  return total / static_cast<double>(n_targets);
 }
 
 double recall_accuracy(const Architecture& architecture, std::span<const float> parameters,

@@ -53,6 +53,11 @@ struct TrainingState {
 double mean_loss(const Architecture& architecture, std::span<const float> parameters,
                  std::span<const std::uint8_t> text, index_t n, index_t n_windows, StopToken stop = {});
 
+/// The same for every byte of the text but the first, each scored once with at least n / 2 bytes before it where the text has
+/// them: windows of n tokens overlap by half. O(2 text.size()) tokens. @throws MethodError when the text is shorter than n + 1
+double held_out_loss(const Architecture& architecture, std::span<const float> parameters,
+                     std::span<const std::uint8_t> text, index_t n, StopToken stop = {});
+
 /// Mixers of the plugins of all layers.
 std::vector<std::unique_ptr<PluginMixer>> plugin_mixers(const Architecture& architecture);
 

@@ -99,9 +99,8 @@ std::optional<std::string> field_text(const toml::node& node) {
   return std::nullopt;
 }
 
-}  // namespace
-
-TrainingConfig parse_training(std::string_view toml_text, std::string_view file) {
+/// Keeps what is there.
+void add_fields(std::string_view toml_text, std::string_view file, MethodSpec& out) {
   toml::table root;
   try {
     root = toml::parse(toml_text, file);
@@ -109,25 +108,32 @@ TrainingConfig parse_training(std::string_view toml_text, std::string_view file)
     throw ParamError(
         fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, error.description()));
   }
-  MethodSpec given;
-  given.id = "train";
   for (const auto& [key, value] : root) {
     const std::optional<std::string> text = field_text(value);
     if (!text)
       throw ParamError(fmt::format("{}:{}: '{}' must be a number, a text or a list of texts", file,
                                    value.source().begin.line, key.str()));
-    given.params.emplace(key.str(), *text);
+    out.params.emplace(key.str(), *text);
   }
+}
+
+}  // namespace
+
+TrainingConfig parse_training(std::string_view toml_text, std::string_view file, std::string_view changes) {
+  MethodSpec given;
+  given.id = "train";
+  add_fields(changes, file, given);
+  add_fields(toml_text, file, given);
   return bind_params<TrainingFields>(std::string(file), given, nullptr).finished();
 }
 
-TrainingConfig read_training(const std::filesystem::path& file) {
+TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes) {
   std::ifstream in(file, std::ios::binary);
   std::ostringstream text;
   if (!std::filesystem::is_regular_file(file) || !(text << in.rdbuf()))
     throw ParamError(
         fmt::format("{}: cannot be read as a training configuration (TOML); does it exist?", file.string()));
-  return parse_training(text.str(), file.string());
+  return parse_training(text.str(), file.string(), changes);
 }
 
 std::string training_text(const TrainingConfig& config) {

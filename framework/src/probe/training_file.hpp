@@ -13,8 +13,9 @@ namespace borel::probe {
 ///   attention = "softmax"                       one method for all layers,
 ///   position = ["window{window=32}", "rope"]     or a list, one for each layer
 /// @throws ParamError naming file, key, rule and what was given
-TrainingConfig read_training(const std::filesystem::path& file);
-TrainingConfig parse_training(std::string_view toml, std::string_view file);
+/// @param changes  more such lines, which replace those of the file
+TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes = {});
+TrainingConfig parse_training(std::string_view toml, std::string_view file, std::string_view changes = {});
 
 /// All fields with their values, `train{...}`; training_from() gives the same configuration back.
 std::string training_text(const TrainingConfig& config);

@@ -2,6 +2,8 @@
 //
 // Rows of the effective attention matrix on given q and k, every query seeing every key: S = E|a| / sqrt(E a^2), entropy,
 // effective support, largest weight, numerical rank; beside S its closed form for Gaussian keys, where one is known.
+// Queries and keys of a trained network (attribute `causal`) are rows of one text: a query sees the keys up to its own, as in
+// the network; the second half of the queries is measured, so that rows are of like length.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -29,7 +31,8 @@ struct Options {
 
   void declare(ParamBinder& p) {
     p.integer("n_keys", n_keys, Range::at_least(0), "1",
-              "Keys per head, a random subset by the cell's seed; 0 or more than there are = all.");
+              "Keys per head, a random subset by the cell's seed, or the first of a text; 0 or more than "
+              "there are = all.");
     p.integer("n_rank", n_rank, Range::closed(1, 2048), "1",
               "Keys and queries of the block whose numerical rank is taken.");
   }
@@ -131,25 +134,28 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
   CellResult run(const CellInput& input) const override {
     const Sizes s = sizes(input);
     const AttentionPair pair = make_attention_pair(input);
-    const TensorView<const float, 3> q = tensor(*input.dataset, "q");
-    const Rows keys = choose_keys(tensor(*input.dataset, "k"), s.n_k, input.seed);
+    const Rows given = rows_of(tensor(*input.dataset, "q"), 0, s.n_q);
+    const TensorView<const float, 3> q = given.view, k = tensor(*input.dataset, "k");
+    const Rows keys = s.is_text ? rows_of(k, 0, s.n_k) : choose_keys(k, s.n_k, input.seed);
 
-    std::vector<double> sparsity(static_cast<std::size_t>(s.h_q * s.n_q));
+    std::vector<double> sparsity(static_cast<std::size_t>(s.h_q * s.n_measured()));
     std::vector<double> entropy(sparsity.size()), support(sparsity.size()), largest(sparsity.size());
     Picture map{"attention map, each row relative to its largest weight",
                 "key",
                 "query",
-                std::min(s.n_q, k_map_rows),
+                std::min(s.n_measured(), k_map_rows),
                 std::min(s.n_k, k_map_cols),
                 {}};
     index_t rank = 0;
     std::vector<float> rank_block;
     const index_t n_rank_keys = std::min<index_t>(read(input.options).n_rank, s.n_k);
-    const index_t n_rank_rows = std::min<index_t>(read(input.options).n_rank, s.n_q);
-    const auto take = [&](index_t h, index_t i, std::span<float> row) {
-      expect_finite("weights", i, row);
-      const Concentration c = concentration_of(row);
-      const auto at = static_cast<std::size_t>(h * s.n_q + i);
+    const index_t n_rank_rows = std::min<index_t>(read(input.options).n_rank, s.n_measured());
+    const auto take = [&](index_t h, index_t query, std::span<float> row) {
+      expect_finite("weights", query, row);
+      const index_t i = query - s.first_measured();
+      if (i < 0) return;
+      const Concentration c = concentration_of(row.first(static_cast<std::size_t>(s.n_seen(query))));
+      const auto at = static_cast<std::size_t>(h * s.n_measured() + i);
       sparsity[at] = c.sparsity;
       entropy[at] = c.entropy_nats;
       support[at] = c.effective_support;
@@ -187,7 +193,8 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     result.metrics.push_back({"effective_support", "keys", mean(support), Direction::lower_is_better});
     result.metrics.push_back({"max_weight", "", mean(largest), Direction::higher_is_better});
     result.metrics.push_back({"rank", "", static_cast<double>(rank), Direction::none});
-    add_curves(input, q, s.n_k, sparsity, result);
+    const Rows measured = rows_of(q, s.first_measured(), s.n_measured());
+    add_curves(input, measured.view, s.n_k, sparsity, result);
     result.pictures.push_back(std::move(map));
     return result;
   }
@@ -197,24 +204,36 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
  private:
   struct Sizes {
     index_t h_q, n_q, n_k, d_k;
+    bool is_text;
+    index_t train_length = 0;
+    index_t first_measured() const { return is_text ? n_q / 2 : 0; }
+    index_t n_measured() const { return n_q - first_measured(); }
+    index_t n_seen(index_t query) const { return is_text ? query + 1 : n_k; }
   };
 
   Sizes sizes(const CellInput& input) const {
-    const std::vector<std::int64_t> q = input.dataset->shape("q");
-    const std::vector<std::int64_t> k = input.dataset->shape("k");
+    const Dataset& data = *input.dataset;
+    const std::vector<std::int64_t> q = data.shape("q"), k = data.shape("k");
     const std::int64_t wanted = read(input.options).n_keys;
-    return {q[0], q[1], wanted == 0 ? k[1] : std::min(wanted, k[1]), q[2]};
+    Sizes s{q[0], q[1], wanted == 0 ? k[1] : std::min(wanted, k[1]), q[2],
+            data.has_attribute("", "causal") && data.number("", "causal") != 0};
+    if (!s.is_text) return s;
+    s.n_q = s.n_k = std::min<index_t>(s.n_q, s.n_k);
+    if (data.has_attribute("", "train_length"))
+      s.train_length = static_cast<index_t>(data.number("", "train_length"));
+    return s;
   }
 
   /// Every query sees every key. Causal-only mechanisms read each query by itself, at the last key: standing one after
   /// another they would see ever older keys.
   static index_t queries_of_a_call(const AttentionPair& pair, const Sizes& s) {
-    return pair.attention->traits().bidirectional ? s.n_q : 1;
+    return s.is_text || pair.attention->traits().bidirectional ? s.n_q : 1;
   }
   static AttentionSetting setting(const AttentionPair& pair, const Sizes& s) {
     AttentionSetting setting;
-    setting.causal = !pair.attention->traits().bidirectional;
-    setting.query_offset = setting.causal ? s.n_k - 1 : 0;
+    setting.causal = s.is_text || !pair.attention->traits().bidirectional;
+    setting.query_offset = setting.causal && !s.is_text ? s.n_k - 1 : 0;
+    setting.train_length = s.train_length;
     return setting;
   }
 

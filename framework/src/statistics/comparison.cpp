@@ -9,6 +9,8 @@
 #include <set>
 #include <tuple>
 
+#include "study/study_models.hpp"
+
 namespace borel {
 namespace {
 
@@ -90,7 +92,7 @@ std::vector<std::string> short_names(const std::vector<std::string>& labels) {
       for (const std::string& param : parts[at].params)
         if (!std::ranges::all_of(alike, [&](const auto& other) { return other[at].has(param); }))
           telling.push_back(param);
-      shown.push_back(parts[at].id + (telling.empty() ? "" : "{" + join(telling, ", ") + "}"));
+      shown.push_back(parts[at].id + (telling.empty() ? "" : fmt::format("{{{}}}", join(telling, ", "))));
     }
     names.push_back(join(shown, " + "));
   }
@@ -114,18 +116,23 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
       constant.push_back(members.front()->methods[role].family + " " + members.front()->methods[role].label);
   group.constant_methods = join(constant, ", ");
 
+  const bool has_networks = compares_networks(members);
   const auto entry_label = [&](const CellRecord& cell) {
     std::vector<std::string> labels;
     for (std::size_t role = 0; role < n_roles; ++role)
       if (varies[role]) labels.push_back(cell.methods[role].label);
-    return join(labels, " + ");
+    const std::string label = join(labels, " + ");
+    return has_networks ? fmt::format("{} on {}", label, cell.dataset) : label;
+  };
+  const auto dataset_label = [&](const CellRecord& cell) -> std::string {
+    return has_networks ? std::string(k_own_networks) : cell.dataset;
   };
   std::map<std::string, const CellRecord*> entries;
   std::set<std::string> datasets;
   std::set<std::int64_t> repetitions;
   for (const CellRecord* cell : members) {
     entries.emplace(entry_label(*cell), cell);
-    datasets.insert(cell->dataset);
+    datasets.insert(dataset_label(*cell));
     repetitions.insert(cell->repetition);
   }
   for (const auto& [label, cell] : entries) {
@@ -142,7 +149,7 @@ ComparisonGroup make_group(const std::vector<const CellRecord*>& members) {
   group.cells.assign(group.entries.size() * group.datasets.size() * group.repetitions.size(), nullptr);
   for (const CellRecord* cell : members) {
     const std::size_t entry = place(group.entries, entry_label(*cell)),
-                      dataset = place(group.datasets, cell->dataset),
+                      dataset = place(group.datasets, dataset_label(*cell)),
                       repetition = place(group.repetitions, cell->repetition);
     group.cells[(entry * group.datasets.size() + dataset) * group.repetitions.size() + repetition] = cell;
   }
@@ -267,6 +274,10 @@ double difference(double worse_cost, double better_cost) {
 }
 
 }  // namespace
+
+bool compares_networks(std::span<const CellRecord* const> cells) {
+  return std::ranges::all_of(cells, [](const CellRecord* cell) { return is_study_model(cell->dataset); });
+}
 
 std::vector<ComparisonGroup> comparison_groups(const RunResults& results) {
   std::vector<ComparisonGroup> groups;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,8 @@
 namespace borel {
 
 /// All cells of one protocol with the same options. What is compared (an entry) is the combination of methods
-/// in those roles that vary; roles that stay the same are named once, in `constant_methods`.
+/// in those roles that vary; roles that stay the same are named once, in `constant_methods`. Networks that the study trained
+/// are compared as well, so they are part of the entry ("alibi on model/alibi") and share one dataset.
 struct ComparisonGroup {
   std::string protocol, options;
   std::string constant_methods;          ///< "" or "position none"
@@ -30,6 +32,11 @@ struct ComparisonGroup {
     return cells[(entry * datasets.size() + dataset) * repetitions.size() + repetition];
   }
 };
+
+/// Whether networks that the study trained are what these cells were measured on, all of them.
+bool compares_networks(std::span<const CellRecord* const> cells);
+/// What stands for their datasets.
+constexpr std::string_view k_own_networks = "networks of their own";
 
 /// Groups in the order of the cells. The groups point into `results`, which must outlive them.
 std::vector<ComparisonGroup> comparison_groups(const RunResults& results);

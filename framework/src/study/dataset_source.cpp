@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "probe/capture.hpp"
 #include "protocols/problems.hpp"
 #include "study/plan.hpp"
+#include "study/study_models.hpp"
 
 namespace borel {
 
@@ -24,6 +26,19 @@ std::shared_ptr<const Dataset> StudyDatasets::open(const std::string& name) {
   if (is_problem_plugin(name)) {
     const std::string& origin = registry_.entry("problem", parse_method_spec(name, "problem").id).origin;
     return problem_plugin_dataset(name, registry_, plugin_file_digests()(origin));
+  }
+  if (is_study_model(name)) {
+    const StudyModel model = study_model(study_, name, folder_);
+    if (!is_trained(model))
+      throw DatasetError(fmt::format("network '{}' is not trained yet; run: borel data make --for {}",
+                                     model.name, study_.file));
+    return find_dataset(model.file.string());
+  }
+  if (probe::is_capture(name)) {
+    const probe::CaptureOptions options = probe::parse_capture(name);
+    DatasetWriter writer = probe::capture(*open(options.model), options, name, registry_);
+    writer.seal();
+    return Dataset::from(writer);
   }
   return find_dataset(is_path(name) && !folder_.empty() ? (folder_ / name).string() : name);
 }

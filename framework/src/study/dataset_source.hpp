@@ -9,6 +9,7 @@
 
 #include "borel/registry.hpp"
 #include "dataset/dataset.hpp"
+#include "study/study_file.hpp"
 
 namespace borel {
 
@@ -22,18 +23,20 @@ class DatasetSource {
   virtual std::shared_ptr<const Dataset> open(const std::string& name) = 0;
 };
 
-/// Datasets in the data folder (by id), files (by path), and problems that plugins make (problem/<id>{...}).
+/// Datasets in the data folder (by id), files (by path), problems that plugins make (problem/<id>{...}), networks that a study
+/// trains (model/<name>), and queries and keys of networks (qkv{model=..., layer=...}).
 class StudyDatasets final : public DatasetSource {
  public:
-  /// @param registry  outlives this object
+  /// @param registry, study  outlive this object
   /// @param folder  where relative paths begin; empty: the current folder
-  explicit StudyDatasets(const Registry& registry, std::filesystem::path folder = {})
-      : registry_(registry), folder_(std::move(folder)) {}
+  StudyDatasets(const Registry& registry, const Study& study, std::filesystem::path folder = {})
+      : registry_(registry), study_(study), folder_(std::move(folder)) {}
   DatasetInfo info(const std::string& name) override;
   std::shared_ptr<const Dataset> open(const std::string& name) override;
 
  private:
   const Registry& registry_;
+  const Study& study_;
   std::filesystem::path folder_;
 };
 

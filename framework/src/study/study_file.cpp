@@ -246,6 +246,27 @@ CompareTable read_comparison(const toml::table& table, std::size_t number, Probl
   return out;
 }
 
+ModelTable read_model(const toml::table& table, std::size_t number, Problems& problems) {
+  ModelTable out;
+  out.spot = spot_of(table);
+  const std::string where = fmt::format("[[model]] number {}", number);
+  TableReader reader(table, where, problems);
+  reader.text("name", out.name);
+  reader.text("config", out.config);
+  if (out.name.empty() ||
+      out.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
+    problems.add(out.spot, fmt::format("'name' in {} must be small letters, digits and '_'", where));
+  if (out.config.empty())
+    problems.add(out.spot, fmt::format("'config' is missing in {}: a training configuration", where));
+  toml::table changes = table;
+  changes.erase("name");
+  changes.erase("config");
+  std::ostringstream text;
+  text << changes;
+  out.changes = text.str();
+  return out;
+}
+
 }  // namespace
 
 void Problems::add(Spot spot, std::string_view text) { lines_.emplace_back(spot, text); }
@@ -302,6 +323,16 @@ Study parse_study(std::string_view text, std::string_view file) {
     timing.integer("rounds", study.timing.rounds, 1, 10000);
     timing.positive("max_task_s", study.timing.max_task_s);
     timing.finish();
+  }
+  if (const toml::node* models = reader.find("model")) {
+    std::set<std::string> names;
+    each_item(*models, "'model'", study.problems, [&](const toml::node& item) {
+      const toml::table* table = item.as_table();
+      if (!table) return study.problems.add(spot_of(item), "'model' must hold tables; write [[model]]");
+      study.models.push_back(read_model(*table, study.models.size() + 1, study.problems));
+      if (!names.insert(study.models.back().name).second)
+        study.problems.add(spot_of(item), fmt::format("two models are named '{}'", study.models.back().name));
+    });
   }
   const toml::node* compare = reader.find("compare");
   const toml::array* list = compare ? compare->as_array() : nullptr;

@@ -52,6 +52,14 @@ struct WrittenSpec {
   Spot spot;
 };
 
+/// One [[model]] table: a network that is trained for the study, whose datasets and protocols know it as `model/<name>`.
+struct ModelTable {
+  Spot spot;
+  std::string name;
+  std::string config;   ///< training configuration, relative to the study file
+  std::string changes;  ///< the other keys as TOML: they replace those of the configuration
+};
+
 /// One [[compare]] table: every dataset x every combination of methods (one per role) x every repetition.
 struct CompareTable {
   Spot spot;
@@ -83,6 +91,7 @@ struct Study {
   std::uint64_t seed = 1;
   Limits limits;
   TimingRules timing;
+  std::vector<ModelTable> models;
   std::vector<CompareTable> comparisons;
   Problems problems{std::string()};
 };

@@ -1,0 +1,128 @@
+"""Networks that a study trains: [[model]] tables, kill -9 in between, layer schedules, and their queries and keys as data.
+
+usage: study_models_test.py <borel>
+"""
+import csv
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+
+from borel_runs import Program
+
+CONFIG = """
+dataset = "{text}"
+layers = 2
+width = 32
+heads = 2
+feed_forward_width = 32
+length = 64
+steps = 150
+batch = 4
+chunk = 2
+warmup = 5
+learning_rate = 0.01
+position = "rope"
+"""
+
+STUDY = """
+repetitions = 1
+[timing]
+enabled = false
+
+[[model]]
+name = "plain"
+config = "train/small.toml"
+
+[[model]]
+name = "scheduled"
+config = "train/small.toml"
+position = ["window{window=16}", "none"]
+
+[[compare]]
+protocol = "position.extrapolation"
+datasets = ["model/plain", "model/scheduled"]
+methods = ["rope", "none"]
+options = { factors = [1, 2], n_windows = 2, n_keys = 1 }
+
+[[compare]]
+protocol = "attention.concentration"
+datasets = ["qkv{model=model/plain, layer=1}"]
+methods = ["softmax"]
+positions = ["rope"]
+"""
+
+
+def digest(program, file):
+    return next(line.split()[1] for line in program.run("data", "info", file).stdout.split("\n") if "digest" in line)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        text = folder / "text.txt"
+        text.write_text("".join(f"{i} bottles stand on the wall, and {i * 7 % 11} fall. " for i in range(900)))
+        (folder / "train").mkdir()
+        (folder / "train" / "small.toml").write_text(CONFIG.format(text=folder / "text.h5"))
+        study = folder / "study.toml"
+        study.write_text(STUDY)
+        programs = {}
+        for data in ("whole", "torn"):
+            (folder / data).mkdir()
+            programs[data] = Program(sys.argv[1], folder / data)
+        programs["whole"].run("data", "import", folder / "text.h5", text, "--kind", "tokens")
+
+        refused = programs["whole"].run("run", study, "--out", folder / "run", expect=2)
+        assert "network 'plain' is not trained yet" in refused.stderr, refused.stderr
+        assert f"borel data make --for {study}" in refused.stderr, refused.stderr
+
+        made = programs["whole"].run("data", "make", "--for", study).stdout
+        assert "network 'plain', 1 of 2" in made and "network 'scheduled', 2 of 2" in made, made
+        again = programs["whole"].run("data", "make", "--for", study).stdout
+        assert again.count("was there") == 2 and "network" not in again, again
+        files = sorted((folder / "whole" / "models").glob("*.h5"))
+        assert len(files) == 2, files
+
+        # The same bits after a kill; a limit of time goes on next time.
+        process = programs["torn"].start("data", "make", "--for", study)
+        torn = folder / "torn" / "models"
+        while process.poll() is None and not list(torn.glob("*")):
+            time.sleep(0.002)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        limited = programs["torn"].run("data", "make", "--for", study, "--time-limit", "0.05").stdout
+        assert "time limit reached" in limited, limited
+        programs["torn"].run("data", "make", "--for", study)
+        for file in files:
+            assert digest(programs["whole"], file) == digest(programs["torn"], torn / file.name), file.name
+
+        programs["whole"].run("run", study, "--out", folder / "run", "--quiet")
+        with open(folder / "run" / "csv" / "position.extrapolation.csv") as table:
+            rows = {(row["dataset"], row["label"]): row for row in csv.DictReader(table)}
+        assert {key for key, row in rows.items() if row["outcome"] == "ok"} == {
+            (f"model/{model}", method) for model in ("plain", "scheduled") for method in ("rope", "none")}, rows
+        assert float(rows["model/plain", "rope"]["tax"]) == 0, rows
+        with open(folder / "run" / "csv" / "attention.concentration.csv") as table:
+            row = next(csv.DictReader(table))
+        assert row["dataset"] == "qkv{model=model/plain, layer=1}" and 0 < float(row["sparsity_median"]) < 1, row
+        # From elsewhere, by the copy in the run folder.
+        resumed = programs["whole"].run("resume", folder / "run", cwd="/").stdout
+        assert "5 ok" in resumed, resumed
+        why = programs["whole"].run("why", next(iter(rows.values()))["cell_id"], "--run", folder / "run").stdout
+        assert "still give this cell" in why, why
+
+        # Another configuration is another network.
+        study.write_text(STUDY.replace('config = "train/small.toml"\n\n', 'config = "train/small.toml"\nsteps = 151\n\n', 1))
+        refused = programs["whole"].run("run", study, "--out", folder / "run", expect=2)
+        assert "network 'plain' is not trained yet" in refused.stderr and "scheduled" not in refused.stderr, refused.stderr
+
+        programs["whole"].run("data", "capture", files[0], "--layer", "0", "-n", "32", "--out", folder / "captured.h5")
+        about = programs["whole"].run("data", "info", folder / "captured.h5").stdout
+        assert "float32 [2 x 32 x 16]" in about and "causal = 1" in about, about
+        print("two networks, the same bits after a kill")
+
+
+if __name__ == "__main__":
+    main()
