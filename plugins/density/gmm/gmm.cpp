@@ -1,5 +1,6 @@
 // Normal mixture  p(x) = sum_k w_k N(x; mu_k, sd_k^2)  by maximum likelihood (EM; Dempster, Laird, Rubin
-// 1977) from several starts, number of components given or by BIC  -2 log L + (3 K - 1) log n. The likelihood
+// 1977) from several starts, number of components given or by the least  -2 log L + (3 K - 1) c, with c = log n
+// (BIC, Schwarz 1978: finds the true K in the end) or 2 (AIC, Akaike 1974: closest in KL on average). The likelihood
 // is unbounded: a component may shrink onto one value. Hence the floor  sd_k >= min_sd * sd(data), by default
 // min_sd = 0.25 / sqrt(n), and starts that end on the floor lose against those that do not. Large data:
 // starts are compared on at most k_groups groups of neighbouring samples (mean and variance kept); only the
@@ -102,20 +103,24 @@ class MixtureDensity final : public FittedDensity {
 class Gmm final : public DensityEstimator, public HistogramFit {
  public:
   enum class Fitting { em, gradient };
+  enum class Criterion { bic, aic };
 
   struct Params {
     std::int64_t n_components = 0, max_components = 10, n_starts = 10, max_iterations = 5000;
     double tolerance = 1e-9, min_sd = 0;
     Fitting fit = Fitting::em;
+    Criterion criterion = Criterion::bic;
     void declare(ParamBinder& p) {
       p.choice("fit", fit, {{"em", Fitting::em}, {"gradient", Fitting::gradient}},
                "em: several starts, accelerated EM; gradient: L-BFGS on softmax weights, means and log sd "
                "from one "
                "random start, as the sources fit mixtures (a counter-example).");
       p.integer("n_components", n_components, Range::closed(0, 1000), "1",
-                "Components K; 0 = the best BIC up to max_components.");
+                "Components K; 0 = the best up to max_components by the criterion.");
+      p.choice("criterion", criterion, {{"bic", Criterion::bic}, {"aic", Criterion::aic}},
+               "What each parameter of a further component must gain: log(n) / 2 nats (bic) or 1 (aic).");
       p.integer("max_components", max_components, Range::closed(1, 1000), "1",
-                "Largest K that BIC may choose.");
+                "Largest K that the criterion may choose.");
       p.integer("n_starts", n_starts, Range::closed(1, 10000), "1",
                 "Starts per K: one by quantiles, the others by k-means++.");
       p.integer("max_iterations", max_iterations, Range::closed(1, 1000000000), "EM steps",
@@ -172,14 +177,14 @@ class Gmm final : public DensityEstimator, public HistogramFit {
     if (params_.n_components > static_cast<std::int64_t>(distinct))
       throw MethodError("density gmm: n_components=" + std::to_string(params_.n_components) +
                         " needs as many different values; " + std::to_string(distinct) +
-                        " were given; lower n_components or use 0 for the choice by BIC");
+                        " were given; lower n_components or use 0 for a choice by the criterion");
 
     const StandardPoints coarse = thin(data, k_groups);
     if (params_.fit == Fitting::gradient) return make_density(by_gradient(data, context), data);
     Best best =
         params_.n_components > 0
             ? best_of_starts(coarse, static_cast<std::size_t>(params_.n_components), n, nullptr, context)
-            : choose_by_bic(coarse, distinct, n, context);
+            : choose(coarse, distinct, n, context);
     if (coarse.size() >= k_groups / 2) {
       const index_t searched = best.em.iterations;
       best.em = maximise(data, std::move(best.em.mixture),
@@ -247,20 +252,21 @@ class Gmm final : public DensityEstimator, public HistogramFit {
     return std::make_unique<MixtureDensity>(std::move(mixture), std::move(outcome));
   }
 
-  Best choose_by_bic(const StandardPoints& coarse, std::size_t distinct, double n,
-                     const FitContext& context) const {
+  Best choose(const StandardPoints& coarse, std::size_t distinct, double n, const FitContext& context) const {
     std::optional<Best> best, last;
-    double best_bic = k_infinity;
+    const double per_parameter = params_.criterion == Criterion::bic ? std::log(n) : 2.0;
+    double lowest = k_infinity;
     std::int64_t worse = 0;
     const auto limit = std::min<std::int64_t>(params_.max_components, static_cast<std::int64_t>(distinct));
     for (std::int64_t k = 1; k <= limit && worse < k_patience; ++k) {
       last =
           best_of_starts(coarse, static_cast<std::size_t>(k), n, last ? &last->em.mixture : nullptr, context);
-      const double bic = -2 * n * last->em.mean_log_likelihood + static_cast<double>(3 * k - 1) * std::log(n);
+      const double value =
+          -2 * n * last->em.mean_log_likelihood + static_cast<double>(3 * k - 1) * per_parameter;
       if (context.progress)
-        context.progress->report(static_cast<double>(k) / static_cast<double>(limit), bic);
-      if (bic < best_bic && !(last->on_floor && best))
-        best_bic = bic, best = last, worse = 0;
+        context.progress->report(static_cast<double>(k) / static_cast<double>(limit), value);
+      if (value < lowest && !(last->on_floor && best))
+        lowest = value, best = last, worse = 0;
       else
         ++worse;
     }
@@ -312,7 +318,7 @@ class Gmm final : public DensityEstimator, public HistogramFit {
 BOREL_PLUGIN(registry) {
   registry.add<DensityEstimator, Gmm>(
       "gmm",
-      {.summary = "Normal mixture by EM from several starts, components by BIC",
+      {.summary = "Normal mixture by EM from several starts, components by BIC or AIC",
        .formula = "p(x) = sum_k w_k N(x; mu_k, sd_k^2)",
        .source =
            "Dempster, Laird, Rubin (1977) JRSS-B 39; Varadhan, Roland (2008) Scand. J. Stat. 35 (SQUAREM S3)",

@@ -29,10 +29,13 @@ for h1, h2 in [(0.15, 2.5), (0.9, 0.05)]:
                                   options={"xatol": 1e-10, "fatol": 1e-15, "maxiter": 20000}) for _ in range(6)),
                key=lambda run: run.fun)
     w = np.exp(np.append(best.x, 0)); w /= w.sum()
+    alone = np.exp(n * (np.log(left_out).mean(0) + best.fun))  # Akaike's weights, relative to the stack's likelihood
+    share = np.exp(1 - np.sum(w > 1e-4))
+    w = (share * w + alone) / (share + alone.sum())
     at = np.array([-2.5, -1.03, 0.2, 0.7, 1.81, 4.4])
     p = w[0] * kde(at, x, h1) + w[1] * kde(at, x, h2) + w[2] * normal(at, x)
     print(f'spec;stack{{candidates="kde{{bandwidth=value, h={h1}}} + kde{{bandwidth=value, h={h2}}} + gmm{{n_components=1}}", '
-          f"n_folds={n}, caution=0}}")
+          f"n_folds={n}}}")
     for value in x:
         print(f"sample;{value!r};1.0")
     for a, value in zip(at, p):

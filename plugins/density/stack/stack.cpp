@@ -3,9 +3,11 @@
 //   max_v (1/n) sum_i w_i log sum_j v_j p_j^(-fold(i))(x_i)       concave; EM (multiplicative) steps with the certificate
 //   max_j (1/n) sum_i w_i p_j / p - 1 >= F* - F.
 // No one scale serves both a claw and a comb: candidates with one bandwidth, local bandwidths, splines and mixtures answer
-// to different shapes, and the data choose. Where we differ: stacking pays for its freedom with about (J - 1) / (2 n)
-// nats. The best single candidate (by held-out likelihood) is kept unless the stack gains more than `caution` standard
-// errors of the paired difference plus that price. Folds are drawn once from the seed, in sorted order.
+// to different shapes, and the data choose.
+// Where we differ: the J - 1 free weights gain J - 1 half nats from the samples that chose them and lose as much on others,
+// and the best single candidate may be best by luck. The stack and every candidate alone are therefore averaged with
+// Akaike's (1978) weights, exp(n held-out log-likelihood - price (J - 1)), J = 1 for a candidate alone.
+// Folds are drawn once from the seed, in sorted order.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -110,14 +112,14 @@ class Stacked final : public FittedDensity {
 class Stack final : public DensityEstimator {
  public:
   struct Params {
-    std::string candidates = "gmm + kde + kde{adaptive=0.5}";
-    std::int64_t n_folds = 5;
-    double caution = 1;
+    std::string candidates = "gmm + gmm{criterion=aic} + kde{adaptive=0.5}";
+    std::int64_t n_folds = 10;
+    double price = 1;
     void declare(ParamBinder& p) {
       p.text("candidates", candidates, "Density methods with their parameters, separated by +.");
       p.integer("n_folds", n_folds, Range::closed(2, 100), "1", "Folds of the held-out likelihood.");
-      p.real("caution", caution, Range::at_least(0), "standard errors",
-             "How clearly the stack must beat the best candidate; 0 = always stacked.");
+      p.real("price", price, Range::at_least(0), "nats",
+             "What each free weight must gain on the held-out samples; 1 = Akaike's criterion.");
     }
   };
 
@@ -308,26 +310,23 @@ class Stack final : public DensityEstimator {
       if (stack.gap <= k_gap) break;
       for (std::size_t j = 0; j < n_candidates; ++j) stack.weight[j] *= gradient[j];
     }
-    if (params_.caution == 0) return stack;
-
-    std::size_t best = 0;
+    // Akaike's weights of the candidates alone and of the stack, relative to the stack's own likelihood.
+    const auto n_used =
+        std::count_if(stack.weight.begin(), stack.weight.end(), [](double v) { return v > k_least_weight; });
     std::vector<double> single(n_candidates);
+    const double share = std::exp(-params_.price * static_cast<double>(n_used - 1));
+    double total = share;
     for (std::size_t j = 0; j < n_candidates; ++j) {
-      for (std::size_t i = 0; i < n; ++i) single[j] += w[i] * log_p[j][i];
-      if (single[j] > single[best]) best = j;
+      double value = 0;
+      for (std::size_t i = 0; i < n; ++i) value += w[i] * log_p[j][i];
+      // Not a number where a point has weight 0 or no candidate's density at all.
+      const double relative = std::exp(points.n_effective * (value - stack.value));
+      single[j] = std::isnan(relative) ? 0 : relative;
+      total += single[j];
     }
-    double variance = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      const double gain = top[i] + std::log(mixed[i]) - log_p[best][i] - (stack.value - single[best]);
-      variance += w[i] * gain * gain;
-    }
-    const double price = (static_cast<double>(n_candidates) - 1) / (2 * points.n_effective);
-    const double error = std::sqrt(variance / points.n_effective);
-    if (stack.value - single[best] > params_.caution * error + price || !std::isfinite(single[best]))
-      return stack;
-    Choice alone{std::vector<double>(n_candidates), single[best], 0, stack.steps};
-    alone.weight[best] = 1;
-    return alone;
+    for (std::size_t j = 0; j < n_candidates; ++j)
+      stack.weight[j] = (share * stack.weight[j] + single[j]) / total;
+    return stack;
   }
 
   Params params_;
@@ -342,10 +341,9 @@ BOREL_PLUGIN(registry) {
       "stack",
       {.summary = "Mixture of several estimators, weights by the likelihood of held-out samples",
        .formula = "p = sum_j v_j p_j,  v = argmax_simplex sum_i log sum_j v_j p_j^(-fold(i))(x_i)",
-       .source = "Smyth, Wolpert (1999) Machine Learning 36 (stacked density estimation); Rigollet, Tsybakov "
-                 "(2007) Math. "
-                 "Methods Stat. 16",
+       .source = "Smyth, Wolpert (1999) Machine Learning 36 (stacked density estimation); Akaike (1978) The "
+                 "Statistician 27; Rigollet, Tsybakov (2007) Math. Methods Stat. 16",
        .complexity =
            "fit: n_folds + 1 fits of every candidate; evaluation: that of the candidates with weight",
-       .notes = "the best candidate is kept alone unless the stack is clearly better; see caution"});
+       .notes = "averaged with the candidates alone by Akaike's weights; see price"});
 }
