@@ -12,6 +12,7 @@
 
 #include "probe/denoiser.hpp"
 #include "probe/denoiser_pass.hpp"
+#include "protocols/attention_call.hpp"
 #include "protocols/linear_denoiser.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
@@ -349,6 +350,7 @@ class AttentionDiffusion final : public ProtocolWithOptions<Options> {
     denoiser.denoise(noisy, options.shown_level, denoised, input.stop);
     const auto samples = denoiser.sample(options.n_samples, {.n_steps = options.sampling_steps},
                                          input.seed.derive("samples"), input.stop);
+    expect_finite("samples", 0, samples);
     result.pictures.push_back(contact_sheet("samples", crops, samples));
     result.pictures.push_back(contact_sheet("held-out crops", crops, std::span(test.clean).first(n_shown)));
     result.pictures.push_back(
