@@ -114,7 +114,9 @@ void TilePass::pack(Packing packing, index_t only_head) {
   const index_t kv_end = only_head < 0 ? call_.h_kv() : kv_begin + 1;
   parallel_for((kv_end - kv_begin) * n_tiles_, 1, [&](index_t begin, index_t) {
     call_.stop.throw_if_stopped();
-    const index_t kv = kv_begin + begin / n_tiles_, tile = begin % n_tiles_, at = kv * n_tiles_ + tile;
+    // All heads of a tile before the next tile: their rows are neighbours in the layout [n, h, d].
+    const index_t n_kv = kv_end - kv_begin, kv = kv_begin + begin % n_kv, tile = begin / n_kv,
+                  at = kv * n_tiles_ + tile;
     if (packing != Packing::scores) {
       const float* v = call_.v.row(kv, tile * k_keys).data();
       if (bf16_)
