@@ -157,22 +157,25 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
   }
   void log_pdf(TensorView<const double, 2> theta, std::span<const double> y, std::span<double> log_p,
                TensorView<double, 2> d_theta) const override {
+    MonotoneNetwork::Layers layers;
     for (index_t row = 0; row < theta.shape(0); ++row) {
+      network_.layers(theta.row(row), layers);
       const std::size_t at = static_cast<std::size_t>(row);
       std::span<double> gradient;
       if (!d_theta.empty()) {
         gradient = d_theta.row(row);
         std::fill(gradient.begin(), gradient.end(), 0.0);
       }
-      log_p[at] = network_.log_pdf(network_.layers(theta.row(row)), y[at], 1, gradient);
+      log_p[at] = network_.log_pdf(layers, y[at], 1, gradient);
     }
   }
   void cdf(TensorView<const double, 2> theta, std::span<const double> y,
            std::span<double> out) const override {
+    MonotoneNetwork::Layers layers;
     for (index_t row = 0; row < theta.shape(0); ++row) {
+      network_.layers(theta.row(row), layers);
       double slope = 0;
-      const double l =
-          network_.logits(network_.layers(theta.row(row)), y[static_cast<std::size_t>(row)], slope);
+      const double l = network_.logits(layers, y[static_cast<std::size_t>(row)], slope);
       out[static_cast<std::size_t>(row)] = l >= 0 ? 1 / (1 + std::exp(-l)) : std::exp(l) / (1 + std::exp(l));
     }
   }
@@ -198,7 +201,7 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
   }
 
   /// A start with structure at the scale of the data: every unit has its kink (h = 0) at a sample, rises by 1 to 8 between
-  /// the quartiles and has a factor of either sign; the logits at the quartiles are log 3 apart from those at the median.
+  /// the quartiles and has a factor of either sign; the logits of the quartiles are 2 log 3 apart, as those of their probabilities.
   /// The published one is a density of a single mode, as are small moves of it: the search then ends where modes are missing.
   std::vector<double> start_at_samples(Seed seed, const StandardPoints& points) const {
     Rng rng(seed);

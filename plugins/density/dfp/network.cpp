@@ -26,7 +26,14 @@ MonotoneNetwork::MonotoneNetwork(std::vector<int> widths) : widths_(std::move(wi
 }
 
 MonotoneNetwork::Layers MonotoneNetwork::layers(std::span<const double> theta) const {
-  Layers all{{theta.begin(), theta.end()}, std::vector<double>(theta.size(), 1.0)};
+  Layers all;
+  layers(theta, all);
+  return all;
+}
+
+void MonotoneNetwork::layers(std::span<const double> theta, Layers& all) const {
+  all.value.assign(theta.begin(), theta.end());
+  all.slope.assign(theta.size(), 1.0);
   std::size_t at = 0;
   for (std::size_t layer = 1; layer < widths_.size(); ++layer) {
     const std::size_t in = static_cast<std::size_t>(widths_[layer - 1]),
@@ -42,7 +49,6 @@ MonotoneNetwork::Layers MonotoneNetwork::layers(std::span<const double> theta) c
       all.slope[at] = 1 - all.value[at] * all.value[at];
     }
   }
-  return all;
 }
 
 double MonotoneNetwork::logits(const Layers& layers, double u, double& slope) const {

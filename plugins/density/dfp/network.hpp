@@ -20,6 +20,8 @@ class MonotoneNetwork {
     std::vector<double> slope;  ///< their derivatives
   };
   Layers layers(std::span<const double> theta) const;
+  /// The same into `out`, whose memory is used again.
+  void layers(std::span<const double> theta, Layers& out) const;
 
   /// L(u), and dL/du in `slope`.
   double logits(const Layers& layers, double u, double& slope) const;

@@ -159,7 +159,10 @@ class Stack final : public DensityEstimator {
       const std::vector<std::size_t> fold = draw_folds(points.size(), n_folds, context.seed.derive("folds"));
       for (std::size_t j = 0; j < methods_.size(); ++j) {
         try {
-          held_out.push_back(held_out_log_pdf(*methods_[j], points, fold, n_folds, context));
+          std::vector<double> its = held_out_log_pdf(*methods_[j], points, fold, n_folds, context);
+          // Candidates that chose the same model are one: no weight between them is free.
+          if (std::find(held_out.begin(), held_out.end(), its) != held_out.end()) continue;
+          held_out.push_back(std::move(its));
           usable.push_back(j);
         } catch (const MethodError& error) {
           declined += declined.empty() ? error.what() : "";
@@ -168,7 +171,9 @@ class Stack final : public DensityEstimator {
           context.progress->report(static_cast<double>(j + 1) / static_cast<double>(methods_.size() + 1), 0);
       }
     }
-    if (usable.empty()) return first_that_fits(samples, context, declined);
+    if (usable.empty())
+      return first_that_fits(samples, context,
+                             declined.empty() ? "too few samples to hold some out" : declined);
     const Choice choice = choose(points, held_out);
 
     std::vector<std::unique_ptr<FittedDensity>> parts;
@@ -187,10 +192,10 @@ class Stack final : public DensityEstimator {
     double total = 0;
     for (const double w : weight) total += w;
     for (double& w : weight) w /= total;
-    Outcome outcome{
-        choice.gap <= k_gap ? Termination::converged : Termination::budget_used_up,
-        sentence + "; held-out log density " + param_text(choice.value) + ", gap " + param_text(choice.gap),
-        choice.steps};
+    Outcome outcome{choice.gap <= k_gap ? Termination::converged : Termination::budget_used_up,
+                    sentence + "; held-out log density of the stack alone " + param_text(choice.value) +
+                        ", gap " + param_text(choice.gap),
+                    choice.steps};
     return std::make_unique<Stacked>(std::move(parts), std::move(weight), std::move(candidate),
                                      std::move(outcome));
   }
@@ -215,7 +220,7 @@ class Stack final : public DensityEstimator {
  private:
   static double rounded(double w) { return std::round(w * 1e4) / 1e4; }
 
-  /// Too few points for folds: the first candidate that fits.
+  /// No stack for a reason: the first candidate that fits.
   std::unique_ptr<FittedDensity> first_that_fits(const Samples& samples, const FitContext& context,
                                                  const std::string& reason) const {
     std::string last = reason;
@@ -223,9 +228,9 @@ class Stack final : public DensityEstimator {
       try {
         std::vector<std::unique_ptr<FittedDensity>> parts;
         parts.push_back(methods_[j]->fit(samples, context));
-        return std::make_unique<Stacked>(
-            std::move(parts), std::vector<double>{1.0}, std::vector<double>{static_cast<double>(j)},
-            Outcome{Termination::converged, names_[j] + " alone: too few samples to hold some out", 0});
+        return std::make_unique<Stacked>(std::move(parts), std::vector<double>{1.0},
+                                         std::vector<double>{static_cast<double>(j)},
+                                         Outcome{Termination::converged, names_[j] + " alone: " + reason, 0});
       } catch (const MethodError& error) {
         last = error.what();
       }
