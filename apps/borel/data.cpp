@@ -24,7 +24,7 @@ struct DataOptions {
   std::vector<std::string> names, arrays, columns, settings;
   std::string kind, title, source, licence, format = "npy", study, out;
   double test_share = 0.1, time_limit_s = 0;
-  probe::CaptureOptions capture;
+  std::int64_t layer = 0, n = 0, first = 0;  // of a capture
   bool json = false, all = false, again = false, force = false;
 };
 
@@ -160,10 +160,12 @@ void make(const DataOptions& options, Session& session) {
     }
     std::fflush(stdout);
   }
-  for (const StudyModel& model : needs.models)
+  if (session.exit_code != 0) return;
+  for (const StudyModel& model : needs.models) {
+    if (options.again) std::filesystem::remove(model.file);
     if (is_trained(model)) fmt::print("{:<23} was there   {}\n", "model/" + model.name, model.file.string());
-  if (session.exit_code == 0)
-    session.exit_code = train_models(session, needs.models, options.time_limit_s, false);
+  }
+  session.exit_code = train_models(session, needs.models, options.time_limit_s, false);
 }
 
 void info(const DataOptions& options) {
@@ -258,8 +260,16 @@ void import_files(const DataOptions& options) {
 void capture(const DataOptions& options, Session& session) {
   const std::string& model = options.names.at(0);
   const std::filesystem::path file = options.out;
+  // As in a study, `qkv{model=...}`: the same ranges and the same messages.
+  MethodSpec spec;
+  spec.id = "qkv";
+  spec.params = {{"model", model},
+                 {"layer", param_text(options.layer)},
+                 {"n", param_text(options.n)},
+                 {"first", param_text(options.first)}};
+  const probe::CaptureOptions chosen = probe::parse_capture(spec);
   DatasetWriter writer =
-      probe::capture(*find_dataset(model), options.capture, file.stem().string(), session.registry());
+      probe::capture(*find_dataset(model), chosen, file.stem().string(), session.registry());
   const std::string digest = writer.save(file);
   fmt::print("{}  {}\n", file.string(), digest);
 }
@@ -292,9 +302,12 @@ void add_data(CLI::App& app, Session& session) {
       ->add_option("--for", options->study,
                    "All that a study needs; networks of [[model]] tables are trained")
       ->type_name("STUDY.toml");
-  make_command->add_option("--time-limit", options->time_limit_s,
-                           "Stop training after this many seconds; the same command goes on");
-  make_command->add_flag("--again", options->again, "Make anew what is there");
+  make_command
+      ->add_option(
+          "--time-limit", options->time_limit_s,
+          "Stop training after this many seconds, 0 = never; the same command, without --again, goes on")
+      ->check(CLI::NonNegativeNumber);
+  make_command->add_flag("--again", options->again, "Make anew what is there, networks of a study too");
   make_command->callback([options, &session] { make(*options, session); });
 
   auto* info_command = data->add_subcommand("info", "Show a dataset's origin, arrays and attributes");
@@ -333,9 +346,9 @@ void add_data(CLI::App& app, Session& session) {
       "capture", "Store the queries, keys and values of a trained network's layer (kind qkv)");
   capture_command->add_option("model", options->names, "Id or file")->required()->expected(1);
   capture_command->add_option("-o,--out", options->out, "File (.h5)")->required();
-  capture_command->add_option("--layer", options->capture.layer, "Layer, from 0");
-  capture_command->add_option("-n", options->capture.n, "Bytes that are read; default the training length");
-  capture_command->add_option("--first", options->capture.first, "Byte of the held-out text to begin at");
+  capture_command->add_option("--layer", options->layer, "Layer, from 0");
+  capture_command->add_option("-n", options->n, "Bytes that are read; default the training length");
+  capture_command->add_option("--first", options->first, "Byte of the held-out text to begin at");
   capture_command->callback([options, &session] { capture(*options, session); });
 
   auto* export_command = data->add_subcommand("export", "Write arrays of a dataset as NPY or CSV files");

@@ -19,7 +19,7 @@ struct StudyNeeds {
 StudyNeeds study_needs(const Study& study, const std::filesystem::path& folder);
 
 /// Trains what is not trained yet, one network after the other, in this many seconds at most (0 = no limit); a stopped one goes
-/// on next time. @return as run_training(); 0 also when there is nothing to do
+/// on next time. @return as run_training(); 0 also when there is nothing to do  @throws DatasetError: one is outdated
 int train_models(Session& session, const std::vector<StudyModel>& models, double time_limit_s, bool quiet);
 
 }  // namespace borel::app

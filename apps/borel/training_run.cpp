@@ -52,9 +52,10 @@ class TrainingRun {
     }
     if (trainer_.state().step == config_.n_steps) return finish();
     save(true);
-    fmt::print("{} after step {} of {}; the same command goes on from {}\n",
-               out_of_time ? "time limit reached" : "stopped", trainer_.state().step, config_.n_steps,
-               file_.string());
+    if (!options_.silent)
+      fmt::print("{} after step {} of {}; the same command goes on from {}\n",
+                 out_of_time ? "time limit reached" : "stopped", trainer_.state().step, config_.n_steps,
+                 file_.string());
     return out_of_time ? 0 : signals_.exit_code();
   }
 
@@ -126,12 +127,12 @@ class TrainingRun {
     if (options_.compare && !options_.quiet) {
       fmt::print("held-out bits per byte ({} bytes)     alone   after the training text\n", text.size());
       fmt::print("{:<38} {:>7} {:>11.4f}\n",
-                 fmt::format("  this network, {} to {} bytes before", n - n / 2, n - 1), "",
+                 fmt::format("  this network, {} to {} bytes before", n - n / 2 + 1, n), "",
                  facts_.held_out_bits);
       for (const CompressedText& its : compressed_text(text, text_->bytes("train")))
         fmt::print("  {:<36} {:>7.4f} {:>11.4f}\n", its.compressor, its.alone, its.after_training);
     }
-    fmt::print("{}: {} steps done\n", file_.string(), config_.n_steps);
+    if (!options_.silent) fmt::print("{}: {} steps done\n", file_.string(), config_.n_steps);
     return 0;
   }
 

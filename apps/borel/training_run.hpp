@@ -17,7 +17,8 @@ struct TrainingOptions {
   std::int64_t n_windows = 64;        ///< of the held-out text in a validation
   bool portable = false;  ///< the finished model has no optimizer state and no names of this machine
   bool compare = true;    ///< with compressors, in the end
-  bool quiet = false;
+  bool quiet = false;     ///< the last line alone
+  bool silent = false;    ///< not even that
 };
 
 /// Starts, or goes on with what is in `file`; SIGINT and SIGTERM stop it cleanly. @return the exit code: 0 done or out of time,

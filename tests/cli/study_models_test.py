@@ -3,6 +3,7 @@
 usage: study_models_test.py <borel>
 """
 import csv
+import json
 import pathlib
 import signal
 import sys
@@ -68,7 +69,7 @@ def main():
         study = folder / "study.toml"
         study.write_text(STUDY)
         programs = {}
-        for data in ("whole", "torn"):
+        for data in ("whole", "torn", "fresh", "late"):
             (folder / data).mkdir()
             programs[data] = Program(sys.argv[1], folder / data)
         programs["whole"].run("data", "import", folder / "text.h5", text, "--kind", "tokens")
@@ -121,6 +122,34 @@ def main():
         programs["whole"].run("data", "capture", files[0], "--layer", "0", "-n", "32", "--out", folder / "captured.h5")
         about = programs["whole"].run("data", "info", folder / "captured.h5").stdout
         assert "float32 [2 x 32 x 16]" in about and "causal = 1" in about, about
+        for option, value, parameter in (("--layer", "-1", "layer"), ("-n", "-3", "n"), ("--first", "-5", "first")):
+            refused = programs["whole"].run("data", "capture", files[0], option, value, "--out", folder / "no.h5", expect=2)
+            assert f"parameter '{parameter}'" in refused.stderr and value in refused.stderr, refused.stderr
+        assert not (folder / "no.h5").exists()
+
+        # Events alone on standard output, while networks are trained too.
+        study.write_text(STUDY)
+        events = programs["fresh"].run("run", study, "--out", folder / "events", "--json", "--make-data").stdout.splitlines()
+        assert len(events) > 5 and all(isinstance(json.loads(line), dict) for line in events), events
+        assert len(list((folder / "fresh" / "models").glob("*.h5"))) == 2
+
+        # No time at all: nothing is begun, and the count is told.
+        late = programs["late"].run("data", "make", "--for", study, "--time-limit", "1e-9").stdout
+        assert "0 of 2 networks trained" in late and "network '" not in late, late
+        assert not list((folder / "late").rglob("*.h5"))
+        assert "--time-limit" in programs["late"].run("data", "make", "--for", study, "--time-limit", "-1", expect=2).stderr
+
+        # Networks of another text are not taken, nor trained again unasked.
+        text.write_text("".join(f"{i} boats lie at the pier, and {i * 5 % 13} leave. " for i in range(900)))
+        programs["whole"].run("data", "import", folder / "text.h5", text, "--kind", "tokens", "--force")
+        for command in (["run", study, "--out", folder / "other"], ["data", "make", "--for", study]):
+            refused = programs["whole"].run(*command, expect=2)
+            assert "learned another text" in refused.stderr and "--again" in refused.stderr, refused.stderr
+        before = [digest(programs["whole"], file) for file in files]
+        made = programs["whole"].run("data", "make", "--for", study, "--again").stdout
+        assert "network 'plain', 1 of 2" in made and "network 'scheduled', 2 of 2" in made and "was there" not in made, made
+        assert all(digest(programs["whole"], file) != old for file, old in zip(files, before))
+        assert programs["whole"].run("data", "make", "--for", study).stdout.count("was there") == 2
         print("two networks, the same bits after a kill")
 
 

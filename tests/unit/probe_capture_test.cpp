@@ -1,6 +1,7 @@
 // Queries and keys of a network as data: what is stored is what the layer computes, and rows of a text see what came before.
 #include "probe/capture.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -102,6 +103,10 @@ TEST_F(CaptureTest, LayersDifferAndTheSamePieceGivesTheSameDigest) {
 TEST_F(CaptureTest, RefusesWhatIsNotThere) {
   EXPECT_THROW(captured({.model = {}, .layer = 2}), ParamError);
   EXPECT_THROW(captured({.model = {}, .layer = 0, .n = 0, .first = 290}), ParamError);
+  EXPECT_THROW(captured({.model = {}, .layer = 0, .n = 301}), ParamError);
+  EXPECT_THROW(captured({.model = {}, .layer = -1}), ParamError);
+  EXPECT_THROW(captured({.model = {}, .layer = 0, .n = -3}), ParamError);
+  EXPECT_THROW(captured({.model = {}, .layer = 0, .n = 0, .first = -5}), ParamError);
   EXPECT_TRUE(probe::is_capture("qkv{model=x}"));
   EXPECT_FALSE(probe::is_capture("qkv_x"));
   EXPECT_EQ(probe::parse_capture("qkv{model=./a/b.h5, layer=3}").model, "./a/b.h5");
@@ -110,16 +115,15 @@ TEST_F(CaptureTest, RefusesWhatIsNotThere) {
   EXPECT_THROW(probe::parse_capture("qkv{layer=1}"), ParamError);
 }
 
-// Queries of zeros weigh all keys that they see alike: what is known of row i is known in closed form.
-TEST_F(CaptureTest, ConcentrationOfATextCountsTheKeysBefore) {
-  constexpr std::int64_t k_rows = 20;
+// A text of one head whose queries are zeros: they weigh all keys that they see alike.
+CellInput zeros(std::int64_t n_rows) {
   DatasetWriter writer(DatasetKind::qkv, "zeros", "zeros", "a test", "CC0");
-  std::vector<float> keys(k_rows * 8);
+  std::vector<float> keys(static_cast<std::size_t>(n_rows) * 8);
   Rng rng(Seed{9});
   rng.fill_normal(keys);
-  writer.array("q", std::vector<float>(k_rows * 8, 0.0F), {1, k_rows, 8});
-  writer.array("k", keys, {1, k_rows, 8});
-  writer.array("v", keys, {1, k_rows, 8});
+  writer.array("q", std::vector<float>(keys.size(), 0.0F), {1, n_rows, 8});
+  writer.array("k", keys, {1, n_rows, 8});
+  writer.array("v", keys, {1, n_rows, 8});
   writer.attribute("", "causal", std::int64_t{1});
   writer.seal();
   CellInput input;
@@ -127,6 +131,13 @@ TEST_F(CaptureTest, ConcentrationOfATextCountsTheKeysBefore) {
   input.registry = &registry();
   input.methods = {parse_method_spec("softmax", "attention"), parse_method_spec("rope", "position")};
   input.options.id = "attention.concentration";
+  return input;
+}
+
+// What is known of row i is known in closed form.
+TEST_F(CaptureTest, ConcentrationOfATextCountsTheKeysBefore) {
+  constexpr std::int64_t k_rows = 20;
+  CellInput input = zeros(k_rows);
   const Protocol& protocol = find_protocol("attention.concentration");
   ASSERT_EQ(protocol.refuses(input), "");
   std::map<std::string, double> metrics;
@@ -139,9 +150,29 @@ TEST_F(CaptureTest, ConcentrationOfATextCountsTheKeysBefore) {
   EXPECT_NEAR(metrics.at("sparsity_median"), 1, 1e-6);
   EXPECT_NEAR(metrics.at("entropy"), entropy, 1e-6);
   EXPECT_NEAR(metrics.at("max_weight"), largest, 1e-6);
-  EXPECT_EQ(metrics.at("rank"), k_rows - k_rows / 2);
+  // Rows of equal weights differ by a factor alone; with masked keys in the block they would be independent.
+  EXPECT_EQ(metrics.at("rank"), 1);
   input.methods[0] = parse_method_spec("nystrom", "attention");
   EXPECT_THAT(protocol.refuses(input), HasSubstr("not causal"));
+}
+
+TEST_F(CaptureTest, RankAndMapOfALongTextAreOfKeysThatAreSeen) {
+  constexpr std::int64_t k_rows = 300;
+  CellInput input = zeros(k_rows);
+  input.options.params = {{"n_rank", "16"}};
+  const CellResult result = find_protocol("attention.concentration").run(input);
+  const auto rank = std::ranges::find(result.metrics, "rank", &Metric::name);
+  ASSERT_NE(rank, result.metrics.end());
+  EXPECT_EQ(rank->value, 1);  // 0 if all keys of the block were masked
+  // The map's last row sees its last key, the row before it all but that one, and so on.
+  ASSERT_EQ(result.pictures.size(), 1U);
+  const Picture& map = result.pictures.front();
+  ASSERT_EQ(map.n_rows, 48);
+  ASSERT_EQ(map.n_cols, 96);
+  for (std::int64_t row = 0; row < map.n_rows; ++row)
+    for (std::int64_t column = 0; column < map.n_cols; ++column)
+      EXPECT_NEAR(map.values[static_cast<std::size_t>(row * map.n_cols + column)],
+                  column <= map.n_cols - map.n_rows + row ? 1 : 0, 1e-6);
 }
 
 }  // namespace

@@ -76,7 +76,16 @@ TEST_F(StudyModelsTest, SaysWhatIsWrong) {
               HasSubstr("did you mean 'alibi'?"));
   EXPECT_THAT(problem("[[model]]\nname = \"a\"\nconfig = \"none.toml\""), HasSubstr("cannot be read"));
   EXPECT_THAT(problem("[[model]]\nname = \"a\"\nconfig = \"base.toml\"\nstepz = 3"),
-              AllOf(HasSubstr("[[model]] 'a'"), HasSubstr("stepz"), HasSubstr("steps")));
+              AllOf(HasSubstr("study.toml: [[model]] 'a': its own keys"), HasSubstr("stepz"),
+                    HasSubstr("steps"), Not(HasSubstr("base.toml"))));
+  EXPECT_THAT(problem("[[model]]\nname = \"a\"\nconfig = \"base.toml\"\nsteps = 0"),
+              AllOf(HasSubstr("study.toml: [[model]] 'a': its own keys"), HasSubstr("'steps'"),
+                    Not(HasSubstr("base.toml"))));
+  EXPECT_THAT(problem("[[model]]\nname = \"a\"\nconfig = \"base.toml\"\nsteps = true"),
+              AllOf(HasSubstr("its own keys: 'steps' must be a number"), Not(HasSubstr("base.toml"))));
+  std::ofstream(folder_.path() / "bad.toml") << "layers = 3\nsteps = true\n";
+  EXPECT_THAT(problem("[[model]]\nname = \"a\"\nconfig = \"bad.toml\"\nwidth = 8"),
+              AllOf(HasSubstr("study.toml: [[model]] 'a'"), HasSubstr("bad.toml:2: 'steps'")));
   EXPECT_THAT(problem("[[model]]\nname = \"a\""), HasSubstr("'config' is missing in [[model]] number 1"));
   EXPECT_THAT(problem("[[model]]\nname = \"A b\"\nconfig = \"base.toml\""), HasSubstr("small letters"));
   EXPECT_THAT(

@@ -32,12 +32,13 @@ void CaptureOptions::declare(ParamBinder& p) {
 
 bool is_capture(std::string_view dataset) { return dataset.starts_with(fmt::format("{}{{", k_id)); }
 
-CaptureOptions parse_capture(std::string_view dataset) {
-  CaptureOptions options =
-      bind_params<CaptureOptions>("captured queries and keys", parse_method_spec(dataset), nullptr);
+CaptureOptions parse_capture(std::string_view dataset) { return parse_capture(parse_method_spec(dataset)); }
+
+CaptureOptions parse_capture(const MethodSpec& spec) {
+  CaptureOptions options = bind_params<CaptureOptions>("captured queries and keys", spec, nullptr);
   if (options.model.empty())
     throw ParamError(
-        fmt::format("'{}': name the network, as in qkv{{model=model_rope_128, layer=0}}", dataset));
+        fmt::format("'{}': name the network, as in qkv{{model=model_rope_128, layer=0}}", spec.text()));
   return options;
 }
 
@@ -48,11 +49,14 @@ DatasetWriter capture(const Dataset& model, const CaptureOptions& options, std::
   if (text->info().content_digest != model.attribute("", "text_digest"))
     throw DatasetError(
         fmt::format("{}: the network learned another text than today's '{}'", id, config.dataset));
+  if (options.layer < 0 || options.n < 0 || options.first < 0)
+    throw ParamError(fmt::format("{}: layer, n and first must be at least 0, got {}, {} and {}", id,
+                                 options.layer, options.n, options.first));
   const index_t n = options.n == 0 ? config.model.train_length : options.n;
   const std::span<const std::uint8_t> bytes = text->bytes("test");
   if (options.layer >= config.model.n_layers)
     throw ParamError(fmt::format("{}: the network has layers 0 to {}", id, config.model.n_layers - 1));
-  if (options.first + n > std::ssize(bytes))
+  if (n > std::ssize(bytes) || options.first > std::ssize(bytes) - n)
     throw ParamError(fmt::format("{}: the held-out text has {} bytes", id, bytes.size()));
 
   const Architecture architecture(config.model, registry);

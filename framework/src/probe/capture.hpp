@@ -22,12 +22,13 @@ struct CaptureOptions {
 };
 
 bool is_capture(std::string_view dataset);
-/// @throws ParamError
+/// The second takes a model's path as it is, whatever signs stand in it. @throws ParamError
 CaptureOptions parse_capture(std::string_view dataset);
+CaptureOptions parse_capture(const MethodSpec& spec);
 
 /// q, k, v float32 [heads, n, d_head] of one layer while the network reads held-out text in its own encoding; a row is a token.
 /// They are those that the attention plugin is given: before its position encoding, whose name is an attribute, so that any
-/// encoding and any mechanism can be tried on them. @throws ParamError: no such layer or piece of text; DatasetError; MethodError
+/// encoding and any mechanism can be tried on them. @throws ParamError: no such layer or piece of text, negative numbers; DatasetError; MethodError
 DatasetWriter capture(const Dataset& model, const CaptureOptions& options, std::string_view id,
                       const Registry& registry);
 

@@ -99,41 +99,47 @@ std::optional<std::string> field_text(const toml::node& node) {
   return std::nullopt;
 }
 
-/// Keeps what is there.
-void add_fields(std::string_view toml_text, std::string_view file, MethodSpec& out) {
+/// Keeps what is there. @param has_lines  messages name the line: it is that of a file
+void add_fields(std::string_view toml_text, std::string_view origin, bool has_lines, MethodSpec& out) {
+  const auto place = [&](const toml::source_region& source) {
+    return has_lines ? fmt::format("{}:{}", origin, source.begin.line) : std::string(origin);
+  };
   toml::table root;
   try {
-    root = toml::parse(toml_text, file);
+    root = toml::parse(toml_text, origin);
   } catch (const toml::parse_error& error) {
-    throw ParamError(
-        fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, error.description()));
+    throw ParamError(fmt::format("{}: not valid TOML: {}", place(error.source()), error.description()));
   }
   for (const auto& [key, value] : root) {
     const std::optional<std::string> text = field_text(value);
     if (!text)
-      throw ParamError(fmt::format("{}:{}: '{}' must be a number, a text or a list of texts", file,
-                                   value.source().begin.line, key.str()));
+      throw ParamError(fmt::format("{}: '{}' must be a number, a text or a list of texts",
+                                   place(value.source()), key.str()));
     out.params.emplace(key.str(), *text);
   }
 }
 
 }  // namespace
 
-TrainingConfig parse_training(std::string_view toml_text, std::string_view file, std::string_view changes) {
+TrainingConfig parse_training(std::string_view toml_text, std::string_view file, std::string_view changes,
+                              std::string_view origin) {
   MethodSpec given;
   given.id = "train";
-  add_fields(changes, file, given);
-  add_fields(toml_text, file, given);
+  add_fields(changes, origin, false, given);
+  // By themselves first, so that a message names the right one of the two.
+  bind_params<TrainingFields>(std::string(origin), given, nullptr);
+  add_fields(toml_text, file, true, given);
   return bind_params<TrainingFields>(std::string(file), given, nullptr).finished();
 }
 
-TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes) {
+TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes,
+                             std::string_view origin) {
   std::ifstream in(file, std::ios::binary);
   std::ostringstream text;
   if (!std::filesystem::is_regular_file(file) || !(text << in.rdbuf()))
     throw ParamError(
         fmt::format("{}: cannot be read as a training configuration (TOML); does it exist?", file.string()));
-  return parse_training(text.str(), file.string(), changes);
+  return parse_training(text.str(), file.string(), changes, origin);
 }
 
 std::string training_text(const TrainingConfig& config) {

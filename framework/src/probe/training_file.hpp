@@ -14,8 +14,11 @@ namespace borel::probe {
 ///   position = ["window{window=32}", "rope"]     or a list, one for each layer
 /// @throws ParamError naming file, key, rule and what was given
 /// @param changes  more such lines, which replace those of the file
-TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes = {});
-TrainingConfig parse_training(std::string_view toml, std::string_view file, std::string_view changes = {});
+/// @param origin  what messages call them
+TrainingConfig read_training(const std::filesystem::path& file, std::string_view changes = {},
+                             std::string_view origin = "changes");
+TrainingConfig parse_training(std::string_view toml, std::string_view file, std::string_view changes = {},
+                              std::string_view origin = "changes");
 
 /// All fields with their values, `train{...}`; training_from() gives the same configuration back.
 std::string training_text(const TrainingConfig& config);

@@ -34,7 +34,8 @@ struct Options {
               "Keys per head, a random subset by the cell's seed, or the first of a text; 0 or more than "
               "there are = all.");
     p.integer("n_rank", n_rank, Range::closed(1, 2048), "1",
-              "Keys and queries of the block whose numerical rank is taken.");
+              "Keys and queries of the block whose numerical rank is taken; of a text the last queries and "
+              "the last keys that all of them see.");
   }
 };
 
@@ -95,7 +96,7 @@ double mean(const std::vector<double>& values) {
 class AttentionConcentration final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.concentration"; }
-  int version() const override { return 5; }
+  int version() const override { return 6; }
   std::string_view summary() const override {
     return "How far a mechanism concentrates its weights on few keys";
   }
@@ -144,12 +145,19 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
                 "key",
                 "query",
                 std::min(s.n_measured(), k_map_rows),
-                std::min(s.n_k, k_map_cols),
+                0,
                 {}};
-    index_t rank = 0;
-    std::vector<float> rank_block;
-    const index_t n_rank_keys = std::min<index_t>(read(input.options).n_rank, s.n_k);
+    const index_t map_end = s.n_seen(s.first_measured() + map.n_rows - 1);  // what its last row sees
+    map.n_cols = std::min(map_end, k_map_cols);
+    // No masked key in the block: a triangle of weights has full rank, whatever the mechanism.
     const index_t n_rank_rows = std::min<index_t>(read(input.options).n_rank, s.n_measured());
+    const index_t first_rank_row = s.is_text ? s.n_q - n_rank_rows : 0;
+    const index_t rank_end = s.n_seen(first_rank_row);
+    const index_t n_rank_keys = std::min<index_t>(read(input.options).n_rank, rank_end);
+    std::vector<float> rank_block;
+    const auto before = [](std::span<float> row, index_t end, index_t n) {
+      return row.subspan(static_cast<std::size_t>(end - n), static_cast<std::size_t>(n));
+    };
     const auto take = [&](index_t h, index_t query, std::span<float> row) {
       expect_finite("weights", query, row);
       const index_t i = query - s.first_measured();
@@ -160,8 +168,11 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
       entropy[at] = c.entropy_nats;
       support[at] = c.effective_support;
       largest[at] = c.max_weight;
-      if (h == 0 && i < map.n_rows) add_map_row(row.last(static_cast<std::size_t>(map.n_cols)), map);
-      if (h == 0 && i < n_rank_rows) rank_block.insert(rank_block.end(), row.end() - n_rank_keys, row.end());
+      if (h == 0 && i < map.n_rows) add_map_row(before(row, map_end, map.n_cols), map);
+      if (h == 0 && query >= first_rank_row && query < first_rank_row + n_rank_rows) {
+        const std::span<float> part = before(row, rank_end, n_rank_keys);
+        rank_block.insert(rank_block.end(), part.begin(), part.end());
+      }
     };
 
     const index_t at_once = queries_of_a_call(pair, s);
@@ -180,7 +191,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
           for (index_t i = begin; i < end; ++i) take(h, first + i, weights.row(i - begin));
         }
     }
-    rank = numerical_rank({rank_block.data(), {n_rank_rows, n_rank_keys}});
+    const index_t rank = numerical_rank({rank_block.data(), {n_rank_rows, n_rank_keys}});
 
     CellResult result;
     std::vector<double> sorted = sparsity;
@@ -237,7 +248,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     return setting;
   }
 
-  /// The last keys: mechanisms that decay have forgotten the first ones. Weights of different mechanisms differ by orders of
+  /// The last keys that are seen: mechanisms that decay have forgotten the first ones. Weights of different mechanisms differ by orders of
   /// magnitude, so that on one colour scale only ratios within a row can be seen.
   static void add_map_row(std::span<const float> row, Picture& map) {
     double largest = 0;

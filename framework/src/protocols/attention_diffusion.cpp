@@ -233,8 +233,9 @@ class AttentionDiffusion final : public ProtocolWithOptions<Options> {
   std::string refuses(const CellInput& input) const override {
     const Options options = read(input.options);
     try {
-      const ImageCrops crops(photographs(input, options).train, options.crop, options.patch);
-      const ImageCrops test_crops(photographs(input, options).test, options.crop, options.patch);
+      Photographs images = photographs(input, options);
+      const ImageCrops crops(std::move(images.train), options.crop, options.patch);
+      const ImageCrops test_crops(std::move(images.test), options.crop, options.patch);
       const probe::Architecture architecture(configuration(input, options, crops).model, *input.registry);
       probe::check_trainable(architecture);
       architecture.plans(architecture.initial_parameters(input.seed), crops.grid().n_tokens(), true,

@@ -35,7 +35,9 @@ struct Options {
   void declare(ParamBinder& p) {
     p.reals("factors", factors, Range::closed(1, 256), "1",
             "Context lengths over the training length, ascending.");
-    p.integer("n_windows", n_windows, Range::closed(1, 1000), "1", "Places of the text that are tried.");
+    p.integer("n_windows", n_windows, Range::closed(1, 1000), "1",
+              "Places of the text that are tried, drawn from the text and the repetition, not from the "
+              "study's seed.");
     p.integer("n_scored", n_scored, Range::closed(1, 4096), "bytes",
               "Last bytes of a context that are scored.");
     p.real("period_share", period_share, Range::closed(0.01, 1), "1",

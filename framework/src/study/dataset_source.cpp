@@ -29,9 +29,8 @@ std::shared_ptr<const Dataset> StudyDatasets::open(const std::string& name) {
   }
   if (is_study_model(name)) {
     const StudyModel model = study_model(study_, name, folder_);
-    if (!is_trained(model))
-      throw DatasetError(fmt::format("network '{}' is not trained yet; run: borel data make --for {}",
-                                     model.name, study_.file));
+    if (const ModelState state = model_state(model); state != ModelState::trained)
+      throw DatasetError(untrained_message(model, state));
     return find_dataset(model.file.string());
   }
   if (probe::is_capture(name)) {
