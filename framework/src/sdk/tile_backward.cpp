@@ -310,13 +310,15 @@ class Backward {
           const double row_scale = method_.row_scale(call_, head, r0 + r + call_.query_offset);
           const double factor = pass_.factor(variant, head, r0 + r);
           const auto plan_scale = static_cast<double>(pass_.query_scale(r0 + r));
+          float *const row = slope.data() + r * d, *const query = rows.data() + r * d;
+          std::fill_n(row, d, 0.0f);
+          for (index_t range = 0; range < n_ranges_; ++range)
+            kernels::add_row(row, d_queries(range, head, v, r0 + r), d);
           double along = 0;  // d loss / d (the whole factor)
-          for (index_t c = 0; c < d; ++c) {
-            float sum = 0;
-            for (index_t range = 0; range < n_ranges_; ++range) sum += d_queries(range, head, v, r0 + r)[c];
-            along += static_cast<double>(sum) * static_cast<double>(q(r, c));
-            g(r, c) = sum * static_cast<float>(factor * plan_scale);
-          }
+          for (index_t c = 0; c < d; ++c)
+            along += static_cast<double>(row[c]) * static_cast<double>(query[c]);
+          const auto by = static_cast<float>(factor * plan_scale);
+          for (index_t c = 0; c < d; ++c) row[c] *= by;
           const auto at = static_cast<std::size_t>(head * call_.n_q() + r0 + r);
           d_scale[at] += along * factor;
           d_row_scale[at] +=
@@ -325,11 +327,11 @@ class Backward {
         if (wants_angle(variant))
           add_angles(variant, true, r0, q, g, d_angle[static_cast<std::size_t>(begin)]);
         pass_.rotate(variant, true, r0, true, g);
-        for (index_t x = 0; x < n_rows * d; ++x) total[x] += slope[x];
+        kernels::add_row(total.data(), slope.data(), n_rows * d);
       }
       map_backward(true, head, r0, d_rows);
       for (index_t r = 0; r < n_rows; ++r)
-        for (index_t c = 0; c < d; ++c) gradients_.d_q(head, r0 + r, c) += d_rows(r, c);
+        kernels::add_row(gradients_.d_q.row(head, r0 + r).data(), total.data() + r * d, d);
     });
     add_up_angles(d_angle);
     for (index_t h = 0; h < call_.h_q(); ++h)
@@ -364,13 +366,13 @@ class Backward {
           add_angles(variant, false, j0, k, g, d_angle[static_cast<std::size_t>(begin)]);
         }
         pass_.rotate(variant, false, j0, true, g);
-        for (index_t x = 0; x < n * d; ++x) total[x] += slope[x];
+        kernels::add_row(total.data(), slope.data(), n * d);
       }
       map_backward(false, kv, j0, d_rows);
       for (index_t r = 0; r < n; ++r) {
-        for (index_t c = 0; c < d; ++c) gradients_.d_k(kv, j0 + r, c) += d_rows(r, c);
-        for (index_t c = 0; c < call_.d_v(); ++c)
-          gradients_.d_v(kv, j0 + r, c) += d_values_[(kv * n_padded_ + j0 + r) * pass_.d_o() + c];
+        kernels::add_row(gradients_.d_k.row(kv, j0 + r).data(), total.data() + r * d, d);
+        kernels::add_row(gradients_.d_v.row(kv, j0 + r).data(),
+                         d_values_.data() + (kv * n_padded_ + j0 + r) * pass_.d_o(), call_.d_v());
       }
     });
     add_up_angles(d_angle);
