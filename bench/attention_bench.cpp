@@ -16,22 +16,13 @@
 #include "bench/ceilings.hpp"
 #include "borel/attention.hpp"
 #include "borel/error.hpp"
-#include "loader/plugin_set.hpp"
+#include "built_methods.hpp"
 
 namespace {
 
 using namespace borel;
 
 constexpr Seed k_seed{7};
-
-const Registry& registry() {
-  static const Registry* loaded = [] {
-    auto* made = new Registry;
-    load_plugins({{}, false, true}, *made);
-    return made;
-  }();
-  return *loaded;
-}
 
 double sgemm_gflops(int threads) {
   static std::map<int, double> measured;
@@ -56,7 +47,7 @@ struct Work {
   TensorView<float, 3> out;
 
   Work(const std::string& spec, const Shape& s, const std::string& position) {
-    method = registry().make<Attention>(parse_method_spec(spec, "attention"));
+    method = bench::methods().make<Attention>(parse_method_spec(spec, "attention"));
     Rng rng(k_seed);
     const auto fill = [&](std::vector<float>& values, index_t n) {
       values.resize(static_cast<std::size_t>(n));
@@ -78,7 +69,7 @@ struct Work {
     defaults = std::make_unique<AttentionDefaults>(*method, context, s.n_q, s.n_k, k_seed);
     defaults->attach(call);
     if (position.empty()) return;
-    encoding = registry().make<PositionEncoding>(parse_method_spec(position, "position"));
+    encoding = bench::methods().make<PositionEncoding>(parse_method_spec(position, "position"));
     PositionContext where;
     where.n_q = s.n_q, where.n_k = s.n_k, where.query_offset = call.query_offset;
     where.n_heads = s.h, where.d_head = method->plan_d_head(context);

@@ -10,20 +10,12 @@
 #include <vector>
 
 #include "borel/density.hpp"
-#include "loader/plugin_set.hpp"
+#include "built_methods.hpp"
 
 namespace {
 
 using namespace borel;
-
-const Registry& methods() {
-  static const Registry* registry = [] {
-    auto* made = new Registry;
-    load_plugins({{}, false, true}, *made);
-    return made;
-  }();
-  return *registry;
-}
+using bench::methods;
 
 /// 1/2 N(0, 1) + sum_l 1/10 N(l/2 - 1, 1/10^2), l = 0 .. 4.
 const std::vector<double>& claw() {

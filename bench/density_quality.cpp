@@ -17,24 +17,16 @@
 #include <vector>
 
 #include "borel/density.hpp"
+#include "built_methods.hpp"
 #include "dataset/recipes.hpp"
-#include "loader/plugin_set.hpp"
 #include "protocols/density_distance.hpp"
 
 namespace {
 
 using namespace borel;
+using bench::methods;
 
 constexpr std::uint64_t k_starts = 5, k_draws = 5, k_many_draws = 20;
-
-const Registry& methods() {
-  static const Registry* registry = [] {
-    auto* made = new Registry;
-    load_plugins({{}, false, true}, *made);
-    return made;
-  }();
-  return *registry;
-}
 
 int short_of_bar = 0;
 

@@ -7,21 +7,13 @@
 
 #include <tbb/global_control.h>
 
-#include "loader/plugin_set.hpp"
+#include "built_methods.hpp"
 #include "probe/training.hpp"
 
 namespace {
 
 using namespace borel;
-
-const Registry& methods() {
-  static const Registry* registry = [] {
-    auto* made = new Registry;
-    load_plugins({{}, false, true}, *made);
-    return made;
-  }();
-  return *registry;
-}
+using bench::methods;
 
 void training_step(benchmark::State& state, const char* attention, const char* position) {
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,

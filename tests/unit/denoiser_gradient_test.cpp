@@ -10,6 +10,8 @@ namespace {
 using namespace borel;
 using namespace borel::probe;
 
+using test::name_of;
+using test::NamedModel;
 using test::registry;
 
 constexpr index_t k_images = 3, k_rows = 2, k_columns = 3, k_values = 5, k_n = k_rows * k_columns;
@@ -70,13 +72,6 @@ struct Subject {
     return out;
   }
 };
-
-struct NamedModel {
-  const char* name;
-  ModelConfig config;
-};
-void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
-std::string name_of(const testing::TestParamInfo<NamedModel>& tested) { return tested.param.name; }
 
 class ReferenceDenoiser : public testing::TestWithParam<NamedModel> {
  protected:

@@ -9,6 +9,7 @@
 #include <tbb/global_control.h>
 
 #include "built_plugins.hpp"
+#include "cell_metric.hpp"
 #include "dataset/dataset_writer.hpp"
 #include "probe/denoiser.hpp"
 #include "probe/denoiser_pass.hpp"
@@ -21,6 +22,7 @@ using namespace borel;
 using namespace borel::probe;
 using testing::HasSubstr;
 
+using test::metric;
 using test::registry;
 
 GreyImage numbered(index_t height, index_t width) {
@@ -202,13 +204,6 @@ class AttentionDiffusionTest : public testing::Test {
                           {"sampling_steps", "6"},  {"shown_level", "0.4"}};
     out.seed = Seed{7};
     return out;
-  }
-
-  static double metric(const CellResult& result, std::string_view name) {
-    for (const Metric& metric : result.metrics)
-      if (metric.name == name) return metric.value;
-    ADD_FAILURE() << "no metric " << name;
-    return std::nan("");
   }
 
   const Protocol& protocol = find_protocol("attention.diffusion");

@@ -10,6 +10,7 @@
 #include <numbers>
 
 #include "borel/error.hpp"
+#include "cell_metric.hpp"
 #include "contract/density_subject.hpp"
 #include "contract/memory_state.hpp"
 #include "dataset/dataset_writer.hpp"
@@ -20,6 +21,8 @@
 
 namespace borel {
 namespace {
+
+using test::metric;
 
 const Registry& plugins() {
   static const Registry* registry = [] {
@@ -62,13 +65,6 @@ CellInput cell(std::string_view protocol, std::shared_ptr<const Dataset> dataset
   input.options = {"", std::string(protocol), std::move(options)};
   input.seed = Seed{12};
   return input;
-}
-
-double metric(const CellResult& result, std::string_view name) {
-  for (const Metric& m : result.metrics)
-    if (m.name == name) return m.value;
-  ADD_FAILURE() << "no metric " << name;
-  return std::nan("");
 }
 
 TEST(DensityFitProtocol, ReachesTheTruthWithTheRightModel) {

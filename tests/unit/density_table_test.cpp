@@ -10,6 +10,7 @@
 #include "borel/density.hpp"
 #include "borel/error.hpp"
 #include "built_plugins.hpp"
+#include "cell_metric.hpp"
 #include "contract/memory_state.hpp"
 #include "dataset/dataset_writer.hpp"
 #include "protocols/protocol.hpp"
@@ -17,16 +18,11 @@
 namespace borel {
 namespace {
 
+using test::metric;
+
 double log_normal(double x, double mean, double sd) {
   const double z = (x - mean) / sd;
   return -0.5 * z * z - std::log(sd * std::sqrt(2 * std::numbers::pi));
-}
-
-double metric(const CellResult& result, std::string_view name) {
-  for (const Metric& m : result.metrics)
-    if (m.name == name) return m.value;
-  ADD_FAILURE() << "no metric " << name;
-  return std::nan("");
 }
 
 bool has_metric(const CellResult& result, std::string_view name) {

@@ -158,4 +158,12 @@ void expect_own_slopes(Subject& subject, const probe::Architecture& architecture
   }
 }
 
+/// A parameter of the tests.
+struct NamedModel {
+  const char* name;
+  probe::ModelConfig config;
+};
+inline void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
+inline std::string name_of(const testing::TestParamInfo<NamedModel>& tested) { return tested.param.name; }
+
 }  // namespace borel::test

@@ -12,6 +12,8 @@ using namespace borel::probe;
 
 constexpr index_t k_n = 20, k_sequences = 2;
 
+using test::name_of;
+using test::NamedModel;
 using test::registry;
 
 ModelConfig small_model(const std::string& attention, const std::string& position, FeedForward feed_forward) {
@@ -66,13 +68,6 @@ ModelConfig with_convolution(ModelConfig config) {
   config.short_convolution = 3;
   return config;
 }
-
-struct NamedModel {
-  const char* name;
-  ModelConfig config;
-};
-void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
-std::string name_of(const testing::TestParamInfo<NamedModel>& tested) { return tested.param.name; }
 
 class ReferenceGradient : public testing::TestWithParam<NamedModel> {
  protected:

@@ -11,6 +11,7 @@
 #include <tbb/global_control.h>
 
 #include "built_plugins.hpp"
+#include "cell_metric.hpp"
 #include "dataset/dataset_writer.hpp"
 #include "dataset/multi_query_recall.hpp"
 #include "probe/short_convolution.hpp"
@@ -22,6 +23,7 @@ namespace {
 using namespace borel;
 using testing::HasSubstr;
 
+using test::metric;
 using test::registry;
 
 struct Drawn {
@@ -249,13 +251,6 @@ class AttentionMqarTest : public testing::Test {
                           {"check_every", "25"}};
     out.seed = Seed{7};
     return out;
-  }
-
-  static double metric(const CellResult& result, std::string_view name) {
-    for (const Metric& metric : result.metrics)
-      if (metric.name == name) return metric.value;
-    ADD_FAILURE() << "no metric " << name;
-    return std::nan("");
   }
 
   const Protocol& protocol = find_protocol("attention.mqar");

@@ -294,4 +294,10 @@ std::vector<PositionPlan> Architecture::plans(std::span<const float> parameters,
   return out;
 }
 
+index_t Architecture::n_trainable() const {
+  index_t n = 0;
+  for (const ParameterSlice& slice : slices_) n += slice.trainable ? slice.size : 0;
+  return n;
+}
+
 }  // namespace borel::probe

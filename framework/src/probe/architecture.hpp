@@ -116,7 +116,8 @@ class Architecture {
   std::span<const ParameterSlice> slices() const { return slices_; }
   const ParameterSlice& slice(index_t i) const { return slices_[static_cast<std::size_t>(i)]; }
   index_t n_parameters() const { return n_parameters_; }  ///< trainable and fixed ones
-  index_t embedding() const { return embedding_; }        ///< of a decoder
+  index_t n_trainable() const;
+  index_t embedding() const { return embedding_; }  ///< of a decoder
   const DenoiserMaps& denoiser() const { return denoiser_; }
   index_t final_norm() const { return final_norm_; }
   index_t norms_per_layer() const { return config_.block == Block::transformer ? 2 : 1; }

@@ -269,10 +269,8 @@ class AttentionDiffusion final : public ProtocolWithOptions<Options> {
     const probe::Denoiser denoiser(trainer.architecture(), trainer.state().parameters);
     const Test test(test_crops, options.n_test, input.seed);
     compare(options, crops, denoiser, test, input, result);
-    index_t n_parameters = 0;
-    for (const probe::ParameterSlice& slice : trainer.architecture().slices())
-      n_parameters += slice.trainable ? slice.size : 0;
-    result.metrics.push_back({"parameters", "", static_cast<double>(n_parameters), Direction::none});
+    result.metrics.push_back(
+        {"parameters", "", static_cast<double>(trainer.architecture().n_trainable()), Direction::none});
     show(options, crops, denoiser, test, input, result);
     return result;
   }

@@ -103,12 +103,6 @@ probe::TrainingConfig configuration(const CellInput& input, const Options& optio
   return config;
 }
 
-index_t n_trainable(const probe::Architecture& architecture) {
-  index_t n = 0;
-  for (const probe::ParameterSlice& slice : architecture.slices()) n += slice.trainable ? slice.size : 0;
-  return n;
-}
-
 /// Takes what the methods bring along from the hidden units. @throws MethodError when there are too few of them
 void match_parameters(probe::ModelConfig& model, const Registry& registry) {
   const probe::Architecture architecture(model, registry);
@@ -247,7 +241,7 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
       result.metrics = {
           {"accuracy", "", best->test, Direction::higher_is_better},
           {"state_bytes", "B", bytes, Direction::lower_is_better},
-          {"parameters", "", static_cast<double>(n_trainable(architecture)), Direction::none},
+          {"parameters", "", static_cast<double>(architecture.n_trainable()), Direction::none},
           {"steps", "", static_cast<double>(best->n_steps), Direction::lower_is_better},
           {"learning_rate", "", best->rate, Direction::none},
       };

@@ -40,12 +40,19 @@ struct Variant {
 
 /// The rows of q of one block, rotated for every variant that was asked for.
 struct QueryBlock {
-  QueryBlock(index_t n_variants, index_t d_pad)
-      : rows(n_variants * k_rows * d_pad), ready(n_variants), amplified(k_rows * d_pad) {}
+  /// @param n_pairs  of a row of q, where the products take pairs; else 0
+  QueryBlock(index_t n_variants, index_t d_pad, index_t n_pairs)
+      : rows(n_variants * k_rows * d_pad),
+        ready(n_variants),
+        amplified(k_rows * d_pad),
+        pairs(n_variants * k_rows * n_pairs),
+        pairs_ready(n_variants) {}
   index_t head = 0, r0 = 0, r1 = 0;
   Scratch<float> rows;  ///< [n_variants, k_rows, d_pad], every factor on the product folded in
   Scratch<char> ready;
   Scratch<float> amplified;
+  Scratch<Bf16Pair> pairs;  ///< [n_variants, k_rows, n_pairs], `rows` rounded
+  Scratch<char> pairs_ready;
   index_t n_rows() const { return r1 - r0; }
 };
 
@@ -76,7 +83,10 @@ class TilePass {
   const std::vector<Variant>& variants() const { return variants_; }
   bool keys_are_packed() const { return packed_; }
 
-  QueryBlock block() const { return {packed_ ? static_cast<index_t>(variants_.size()) : 0, d_pad_}; }
+  QueryBlock block() const {
+    return {packed_ ? static_cast<index_t>(variants_.size()) : 0, d_pad_,
+            bf16_ ? kernels::n_bf16_pairs(call_.d_k()) : 0};
+  }
   void load(QueryBlock& block, index_t head, index_t r0, index_t r1) const;
   /// Tiles [first, last) that hold the visible keys of rows [r0, r1); tiles between may still be empty.
   std::pair<index_t, index_t> tiles(index_t r0, index_t r1) const;
@@ -134,6 +144,7 @@ class TilePass {
   index_t n_pairs() const { return plan_ ? plan_->n_rot_dims / 2 : 0; }
   void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
                  Bf16Pair* pairs) const;
+  const Bf16Pair* query_pairs(QueryBlock& block, std::size_t v, index_t tile) const;
   void make_queries(const Variant& variant, index_t head, index_t r0, index_t r1, float* out) const;
   void multiply(QueryBlock& block, std::size_t v, index_t tile, index_t first_row, index_t last_row,
                 const ColumnRange& columns, float* out, index_t ld) const;
