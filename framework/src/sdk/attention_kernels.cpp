@@ -184,44 +184,84 @@ void AddWeightedRows(const float* weights, const float* rows, index_t ld, index_
   }
 }
 
-void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max, double* row_sum,
-                   float* o, index_t ldo, index_t d_o) {
+// Four rows at a time, so that their chains of maxima overlap and their lanes fold together.
+constexpr int k_folded = 4;
+using FourFloats = hn::CappedTag<float, k_folded>;
+
+/// Folds the lanes of each of four vectors by an operation. out: [4]
+template <class Operation>
+HWY_INLINE void fold_lanes(const Vec (&rows)[k_folded], [[maybe_unused]] Operation&& operation, float* out) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int r = 0; r < k_folded; ++r) out[r] = hn::GetLane(rows[r]);
+#else
   const Floats f;
+  const auto pair = [&](Vec a, Vec b) {  // lanes of a and b in turns, two of each folded
+    return operation(hn::InterleaveLower(f, a, b), hn::InterleaveUpper(f, a, b));
+  };
+  // Every block of four lanes holds its part of each row.
+  const Vec blocks = pair(pair(rows[0], rows[2]), pair(rows[1], rows[3]));
+  const FourFloats four;
+  if constexpr (k_lanes == k_folded) {
+    hn::StoreU(blocks, f, out);
+  } else {
+    HWY_ALIGN float lanes[k_lanes];
+    hn::Store(blocks, f, lanes);
+    auto folded = hn::Load(four, lanes);
+    for (index_t c = k_folded; c < k_lanes; c += k_folded)
+      folded = operation(folded, hn::Load(four, lanes + c));
+    hn::StoreU(folded, four, out);
+  }
+#endif
+}
+
+/// Rows [0, n) of four; the last row stands in for those that do not exist, and nothing is written for it twice.
+HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t n_cols, float* row_max,
+                                       double* row_sum, float* o, index_t ldo, index_t d_o) {
+  const Floats f;
+  float* rows[k_folded];
+  for (int r = 0; r < k_folded; ++r) rows[r] = scores + std::min(r, n - 1) * ld;
+  Vec folded[k_folded];
+  for (Vec& largest : folded) largest = hn::Set(f, k_minus_infinity);
+  for (index_t c = 0; c < n_cols; c += k_lanes)
+    for (int r = 0; r < k_folded; ++r) folded[r] = hn::Max(folded[r], hn::LoadU(f, rows[r] + c));
+  // A NaN among the scores may or may not come through the maximum; it does come through exp2 and the sum.
+  float found[k_folded];
+  fold_lanes(
+      folded, [](auto a, auto b) { return hn::Max(a, b); }, found);
   const Vec log2_e = hn::Set(f, k_log2_e);
-  for (index_t r = 0; r < n_rows; ++r) {
-    float* HWY_RESTRICT row = scores + r * ld;
-    Vec largest = hn::Set(f, k_minus_infinity);
-    for (index_t c = 0; c < n_cols; c += k_lanes) largest = hn::Max(largest, hn::LoadU(f, row + c));
-    // A NaN among the scores may or may not come through the maximum; it does come through exp2 and the sum.
-    const float found = hn::GetLane(hn::MaxOfLanes(f, largest));
-    const float maximum = found > row_max[r] ? found : row_max[r];
-    if (maximum == k_minus_infinity) {  // nothing seen so far, or NaN only
-      double sum = 0;
-      for (index_t c = 0; c < n_cols; ++c) {
-        if (std::isnan(row[c])) sum = static_cast<double>(row[c]);
-        row[c] = std::isnan(row[c]) ? row[c] : 0;
+  for (int r = 0; r < n; ++r) {
+    if (found[r] > row_max[r]) {
+      if (row_max[r] != k_minus_infinity) {  // else there is nothing to rescale
+        // The rounded shifts are the ones that the weights were made with.
+        const float factor = std::exp2(row_max[r] * k_log2_e - found[r] * k_log2_e);
+        row_sum[r] *= static_cast<double>(factor);
+        const Vec factors = hn::Set(f, factor);
+        for (index_t c = 0; c < d_o; c += k_lanes)
+          hn::StoreU(hn::Mul(factors, hn::LoadU(f, o + r * ldo + c)), f, o + r * ldo + c);
       }
-      row_sum[r] += sum;
-      continue;
+      row_max[r] = found[r];
     }
-    if (maximum > row_max[r]) {
-      // 0 at the first tile. The rounded shifts are the ones that the weights were made with.
-      const float factor = std::exp2(row_max[r] * k_log2_e - maximum * k_log2_e);
-      row_sum[r] *= static_cast<double>(factor);
-      const Vec factors = hn::Set(f, factor);
-      for (index_t c = 0; c < d_o; c += k_lanes)
-        hn::StoreU(hn::Mul(factors, hn::LoadU(f, o + r * ldo + c)), f, o + r * ldo + c);
-      row_max[r] = maximum;
-    }
-    const Vec shift = hn::Set(f, maximum * k_log2_e);
+    // Without any key so far every weight is exp2(-infinity) = 0, or NaN.
+    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
     Vec sum = hn::Zero(f);
     for (index_t c = 0; c < n_cols; c += k_lanes) {
-      const Vec weight = exp2(f, hn::MulSub(hn::LoadU(f, row + c), log2_e, shift));
+      const Vec weight = exp2(f, hn::MulSub(hn::LoadU(f, rows[r] + c), log2_e, shift));
       sum = hn::Add(sum, weight);
-      hn::StoreU(weight, f, row + c);
+      hn::StoreU(weight, f, rows[r] + c);
     }
-    row_sum[r] += static_cast<double>(hn::GetLane(hn::SumOfLanes(f, sum)));
+    folded[r] = sum;
   }
+  float sums[k_folded];
+  fold_lanes(
+      folded, [](auto a, auto b) { return hn::Add(a, b); }, sums);
+  for (int r = 0; r < n; ++r) row_sum[r] += static_cast<double>(sums[r]);
+}
+
+void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max, double* row_sum,
+                   float* o, index_t ldo, index_t d_o) {
+  for (index_t r = 0; r < n_rows; r += k_folded)
+    online_softmax_of_four(scores + r * ld, ld, static_cast<int>(std::min<index_t>(k_folded, n_rows - r)),
+                           n_cols, row_max + r, row_sum + r, o + r * ldo, ldo, d_o);
 }
 
 void SoftmaxBackward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,

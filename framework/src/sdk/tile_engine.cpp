@@ -173,7 +173,8 @@ class BlockOutput {
     if (statistic != RowStatistic::online_max) return 1;
     if (sum_[r] == 0) return k_nothing;
     // In powers of two and with the shift that the kernel rounded: the sink is one more weight.
-    const double sink = static_cast<double>(method_.sink(call_, block.head, block.r0 + r));
+    const auto sink = static_cast<double>(method_.sink(call_, block.head, block.r0 + r));
+    if (sink == -std::numeric_limits<double>::infinity()) return sum_[r];
     const auto shift = static_cast<double>(max_[r] * kernels::k_log2_e);
     return sum_[r] + std::exp2(sink * static_cast<double>(kernels::k_log2_e) - shift);
   }
@@ -185,11 +186,36 @@ class BlockOutput {
   Scratch<double> sum_;
 };
 
+/// All heads of a few blocks before the next ones: what they read is still in the cache, or was foreseen.
+void forward_packing_by_task(const TileMethod& method, const AttentionCall& call, const TilePass& pass,
+                             index_t height, TensorView<float, 3> o, TensorView<float, 3> saved) {
+  constexpr index_t k_blocks_together = 3;
+  const index_t together = k_blocks_together * height;
+  const index_t per_task = std::max(together, pass.rows_per_task() / together * together),
+                n_tasks = (call.n_q() + per_task - 1) / per_task;
+  parallel_for(n_tasks, 1, [&](index_t begin, index_t) {
+    const index_t first = (n_tasks - 1 - begin) * per_task, last = std::min(call.n_q(), first + per_task);
+    QueryBlock block = pass.block();
+    BlockOutput output(method, call, pass);
+    for (index_t r0 = first + (last - first - 1) / together * together; r0 >= first; r0 -= together) {
+      const index_t r1 = std::min(last, r0 + together);
+      if (r0 > first) pass.foresee(block, r0 - together, r0, r1, o);
+      for (index_t head = 0; head < call.h_q(); ++head)
+        for (index_t b = r0 + (r1 - r0 - 1) / height * height; b >= r0; b -= height) {
+          call.stop.throw_if_stopped();
+          pass.load(block, head, b, std::min(r1, b + height));
+          output.run(block, o, saved);
+        }
+    }
+  });
+}
+
 void forward_one_plan(const TileMethod& method, const AttentionCall& call, TensorView<float, 3> o,
                       TensorView<float, 3> saved) {
   if (call.n_q() == 0) return;
   const TilePass pass(method, call, method.rounds_to_bf16() ? Packing::forward_bf16 : Packing::forward, -1);
   const index_t height = method.statistic() == RowStatistic::whole_row ? k_whole_rows : k_rows;
+  if (pass.packs_by_task()) return forward_packing_by_task(method, call, pass, height, o, saved);
   const index_t n_blocks = (call.n_q() + height - 1) / height;
   parallel_for(call.h_q() * n_blocks, 1, [&](index_t begin, index_t) {
     call.stop.throw_if_stopped();

@@ -11,11 +11,6 @@ namespace {
 constexpr std::size_t k_max_packed = 8;  // bands
 constexpr index_t k_max_in_place = 4;    // query rows
 
-std::span<const double> rows_of(const PositionTable& positions, const Band& band, index_t first, index_t n) {
-  return std::span(*positions)
-      .subspan(static_cast<std::size_t>(first * band.n_axes), static_cast<std::size_t>(n * band.n_axes));
-}
-
 double first_position(const PositionTable& table, const Band& band, index_t row) {
   return (*table)[static_cast<std::size_t>(row * band.n_axes)];
 }
@@ -39,9 +34,10 @@ TilePass::TilePass(const TileMethod& method, const AttentionCall& call, Packing 
   packed_ = !many_bands && !in_place_;
   bf16_ = packing == Packing::forward_bf16 && packed_;
   rotate_by_table_ = !many_bands;
+  if (forward && packed_) choose_held();
   lay_out(packing);
   for (Variant& variant : variants_) make_tables(variant);
-  pack(packing, only_head);
+  pack(only_head);
 }
 
 /// The bands that hold for some pair, and the plain product if some pair is in no band.
@@ -57,84 +53,6 @@ void TilePass::choose_variants() {
     pairs -= held;
   }
   if (pairs > 0) variants_.emplace_back();
-}
-
-/// One piece of scratch memory for everything that lives as long as the pass.
-void TilePass::lay_out(Packing packing) {
-  const index_t n = call_.h_kv() * n_tiles_ * k_keys;
-  const bool back = packing == Packing::backward;
-  const index_t key_size = packed_ && !bf16_ ? n * call_.d_k() : 0,
-                key_row_size = packed_ && back ? n * d_pad_ : 0;
-  const index_t value_size = packing == Packing::scores || in_place_ || bf16_ ? 0 : n * d_o_,
-                transposed_size = back ? n * call_.d_v() : 0;
-  const index_t table_q = kernels::padded(call_.n_q() * n_pairs()),
-                table_k = kernels::padded(call_.n_k() * n_pairs());
-  index_t size =
-      value_size + transposed_size + static_cast<index_t>(variants_.size()) * (key_size + key_row_size);
-  for (const Variant& variant : variants_) size += rotates(variant) ? 2 * (table_q + table_k) : 0;
-  memory_.emplace(size);
-  float* next = memory_->data();
-  const auto take = [&](index_t count) { return std::exchange(next, next + count); };
-  values_ = take(value_size);
-  values_transposed_ = take(transposed_size);
-  for (Variant& variant : variants_) {
-    variant.keys = take(key_size);
-    variant.key_rows = key_row_size > 0 ? take(key_row_size) : nullptr;
-    if (!rotates(variant)) continue;
-    variant.cosine_q = take(table_q), variant.sine_q = take(table_q);
-    variant.cosine_k = take(table_k), variant.sine_k = take(table_k);
-  }
-  if (!bf16_) return;
-  const index_t value_pairs = n / 2 * d_o_, key_pairs = n * kernels::n_bf16_pairs(call_.d_k());
-  pair_memory_.emplace(value_pairs + static_cast<index_t>(variants_.size()) * key_pairs);
-  value_pairs_ = pair_memory_->data();
-  for (std::size_t v = 0; v < variants_.size(); ++v)
-    variants_[v].key_pairs = value_pairs_ + value_pairs + static_cast<index_t>(v) * key_pairs;
-}
-
-void TilePass::make_tables(Variant& variant) const {
-  if (!rotates(variant)) return;
-  const Band& band = *variant.band;
-  const auto make = [&](const PositionTable& positions, index_t n, float* cosine, float* sine) {
-    parallel_for(n, 256, [&](index_t begin, index_t end) {
-      rotation_table(*plan_, band, rows_of(positions, band, begin, end - begin), cosine + begin * n_pairs(),
-                     sine + begin * n_pairs());
-    });
-  };
-  make(band.key_position, call_.n_k(), variant.cosine_k, variant.sine_k);
-  if (band.query_position == band.key_position)
-    variant.cosine_q = variant.cosine_k, variant.sine_q = variant.sine_k;
-  else
-    make(band.query_position, call_.n_q(), variant.cosine_q, variant.sine_q);
-}
-
-void TilePass::pack(Packing packing, index_t only_head) {
-  if (in_place_) return;
-  const index_t kv_begin = only_head < 0 ? 0 : call_.kv_head(only_head);
-  const index_t kv_end = only_head < 0 ? call_.h_kv() : kv_begin + 1;
-  parallel_for((kv_end - kv_begin) * n_tiles_, 1, [&](index_t begin, index_t) {
-    call_.stop.throw_if_stopped();
-    // All heads of a tile before the next tile: their rows are neighbours in the layout [n, h, d].
-    const index_t n_kv = kv_end - kv_begin, kv = kv_begin + begin % n_kv, tile = begin / n_kv,
-                  at = kv * n_tiles_ + tile;
-    if (packing != Packing::scores) {
-      const float* v = call_.v.row(kv, tile * k_keys).data();
-      if (bf16_)
-        kernels::pack_rows_bf16(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
-                                value_pairs_ + at * k_keys / 2 * d_o_);
-      else
-        kernels::pack_rows(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
-                           values_ + at * k_keys * d_o_);
-      if (packing == Packing::backward)
-        kernels::pack_transposed(v, call_.v.stride(1), n_keys(tile), call_.d_v(), k_keys,
-                                 values_transposed_ + at * k_keys * call_.d_v());
-    }
-    if (!packed_) return;
-    for (Variant& variant : variants_)
-      pack_keys(variant, kv, tile, variant.keys + at * call_.d_k() * k_keys,
-                variant.key_rows ? variant.key_rows + at * d_pad_ * k_keys : nullptr,
-                bf16_ ? variant.key_pairs + at * kernels::n_bf16_pairs(call_.d_k()) * k_keys : nullptr);
-  });
 }
 
 void TilePass::load(QueryBlock& block, index_t head, index_t r0, index_t r1) const {
@@ -166,10 +84,11 @@ ActiveColumns TilePass::scores(QueryBlock& block, index_t tile, float* out, inde
       active.groups[static_cast<std::size_t>(g)] = held.size() > 0 ? held : ColumnRange{};
     }
   }
+  hold(block, tile);
   raw_scores(block, tile, area, active, out, ld);
   const ColumnRange held{active.all.lo, std::min(active.all.hi, area.j1 - area.j0)};
   if (plan_ && plan_->bias) add_bias(block.head, area, held, out, ld);
-  if (active.has_masked) mask(area, held, out, ld);
+  if (active.has_masked) hide(block, tile, active, out, ld);
   ScoreTile tile_view = view(block, tile, active, out, ld);
   method_.transform(call_, tile_view);
   for (index_t r = 0; r < block.n_rows() && held.hi < active.all.hi; ++r)
@@ -189,25 +108,6 @@ ScoreTile TilePass::view(const QueryBlock& block, index_t tile, const ActiveColu
           active.has_masked};
 }
 
-/// Keys of a tile, rotated, packed as transposed panels (as pairs if those are given, else as floats) and, if rows is
-/// given, as row panels.
-void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
-                         Bf16Pair* pairs) const {
-  const index_t d = call_.d_k(), j0 = tile * k_keys, n = n_keys(tile);
-  const float* from = call_.k.row(kv, j0).data();
-  index_t ld = call_.k.stride(1);
-  const Scratch<float> storage(n * d);
-  if (variant.band || (plan_ && plan_->key_map)) {
-    const TensorView<float, 2> copy(storage.data(), {n, d});
-    copy_rows(false, kv, j0, copy);
-    rotate(variant, false, j0, false, copy);
-    from = storage.data(), ld = d;
-  }
-  if (pairs) return kernels::pack_transposed_bf16(from, ld, n, d, k_keys, pairs);
-  kernels::pack_transposed(from, ld, n, d, k_keys, transposed);
-  if (rows) kernels::pack_rows(from, ld, n, d, k_keys, rows);
-}
-
 void TilePass::copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const {
   const TensorView<const float, 3>& from = query_side ? call_.q : call_.k;
   for (index_t t = 0; t < rows.shape(0); ++t)
@@ -222,7 +122,7 @@ void TilePass::rotate(const Variant& variant, bool query_side, index_t first, bo
   if (!variant.band || rows.shape(0) == 0) return;
   const Band& band = *variant.band;
   const PositionTable& table = query_side ? band.query_position : band.key_position;
-  auto positions = rows_of(table, band, first, rows.shape(0));
+  auto positions = band_positions(table, band, first, rows.shape(0));
   double origin = first_position(table, band, first);
   int sign = query_side ? +1 : -1;
   std::vector<double> negated;
@@ -309,13 +209,14 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
   if (bf16_) {
     const index_t n_pairs = kernels::n_bf16_pairs(d);
     const Bf16Pair* q = query_pairs(block, v, tile) + (begin - block.r0) * n_pairs;
-    const Bf16Pair* keys = variant.key_pairs + ((kv * n_tiles_ + tile) * k_keys + columns.lo) * n_pairs;
+    const Bf16Pair* keys =
+        packed_pairs(block, tile) + static_cast<index_t>(v) * record_.key_size + columns.lo * n_pairs;
     return kernels::multiply_bf16(q, n_pairs, keys, kernels::k_row_pad * n_pairs, out, ld, end - begin,
                                   n_pairs, columns.size(), false);
   }
   if (packed_)
     return by_panels(queries(block, v, tile) + (begin - block.r0) * d_pad_,
-                     variant.keys + (kv * n_tiles_ + tile) * d * k_keys);
+                     packed_floats(block, tile) + static_cast<index_t>(v) * record_.key_size);
   const Scratch<float> q((end - begin) * d_pad_);
   make_queries(variant, block.head, begin, end, q.data());
   if (variant.band && variant.band->log_amplitude)
@@ -349,11 +250,8 @@ void TilePass::raw_scores(QueryBlock& block, index_t tile, const TileBox& area, 
       const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
       const index_t first = active.n_groups == 1 ? block.r0 : block.r0 + g * k_group_rows,
                     last = active.n_groups == 1 ? block.r1 : std::min(block.r1, first + k_group_rows);
+      fetch_some(block);
       multiply(block, at_work[0].variant, tile, first, last, columns, out, ld);
-      for (index_t r = first - block.r0; r < last - block.r0 && columns.size() < active.all.size(); ++r) {
-        std::fill(out + r * ld + active.all.lo, out + r * ld + std::max(columns.lo, active.all.lo), k_masked);
-        std::fill(out + r * ld + std::max(columns.hi, active.all.lo), out + r * ld + active.all.hi, k_masked);
-      }
     }
     return;
   }
@@ -393,8 +291,8 @@ void TilePass::add_bias(index_t head, const TileBox& area, const ColumnRange& co
   }
 }
 
-void TilePass::add_values(const QueryBlock& block, index_t tile, const ActiveColumns& active,
-                          const float* weights, index_t ld, float* o) const {
+void TilePass::add_values(QueryBlock& block, index_t tile, const ActiveColumns& active, const float* weights,
+                          index_t ld, float* o) const {
   const index_t kv = call_.kv_head(block.head);
   if (in_place_) {
     const index_t n = std::min(active.all.hi, n_keys(tile)) - active.all.lo;
@@ -404,25 +302,25 @@ void TilePass::add_values(const QueryBlock& block, index_t tile, const ActiveCol
                                  call_.d_v(), o + r * d_o_);
     return;
   }
-  const float* values = values_ + (kv * n_tiles_ + tile) * k_keys * d_o_;
   for (index_t g = 0; g < active.n_groups; ++g) {
     const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
     const index_t first = g * k_group_rows,
                   n = active.n_groups == 1 ? block.n_rows() : std::min(k_group_rows, block.n_rows() - first);
     if (columns.size() <= 0) continue;
+    fetch_some(block);
     if (bf16_) {
       const index_t n_pairs = columns.size() / 2;  // columns begin and end at multiples of 16
       const Scratch<Bf16Pair> w(n * n_pairs);
       kernels::to_bf16(weights + first * ld + columns.lo, ld, n, columns.size(), w.data(), n_pairs);
       const Bf16Pair* pairs =
-          value_pairs_ + (kv * n_tiles_ + tile) * k_keys / 2 * d_o_ + columns.lo / 2 * kernels::k_row_pad;
+          packed_pairs(block, tile) + record_.values + columns.lo / 2 * kernels::k_row_pad;
       kernels::multiply_bf16(w.data(), n_pairs, pairs, kernels::k_row_pad * k_keys / 2, o + first * d_o_,
                              d_o_, n, n_pairs, d_o_, true);
     } else {
-      kernels::multiply(
-          {weights + first * ld + columns.lo, ld, 1},
-          {values + columns.lo * kernels::k_row_pad, kernels::k_row_pad, kernels::k_row_pad * k_keys},
-          o + first * d_o_, d_o_, n, columns.size(), d_o_, true);
+      kernels::multiply({weights + first * ld + columns.lo, ld, 1},
+                        {packed_floats(block, tile) + record_.values + columns.lo * kernels::k_row_pad,
+                         kernels::k_row_pad, kernels::k_row_pad * k_keys},
+                        o + first * d_o_, d_o_, n, columns.size(), d_o_, true);
     }
   }
 }
@@ -430,7 +328,7 @@ void TilePass::add_values(const QueryBlock& block, index_t tile, const ActiveCol
 void TilePass::multiply_values(const QueryBlock& block, index_t tile, const ActiveColumns& active,
                                const float* d_o, float* out, index_t ld) const {
   const index_t d_v = call_.d_v();
-  const float* values = values_transposed_ + (call_.kv_head(block.head) * n_tiles_ + tile) * k_keys * d_v;
+  const float* values = packed_floats(block, tile) + record_.transposed;
   kernels::multiply({d_o, d_o_, 1},
                     {values + active.all.lo * d_v, kernels::k_row_pad, kernels::k_row_pad * d_v},
                     out + active.all.lo, ld, block.n_rows(), d_v, active.all.size(), false);
@@ -438,7 +336,8 @@ void TilePass::multiply_values(const QueryBlock& block, index_t tile, const Acti
 
 void TilePass::multiply_keys(const QueryBlock& block, std::size_t v, index_t tile, const float* d_scores,
                              index_t ld, const ColumnRange& columns, float* out) const {
-  const float* keys = variants_[v].key_rows + (call_.kv_head(block.head) * n_tiles_ + tile) * k_keys * d_pad_;
+  const float* keys =
+      packed_floats(block, tile) + record_.key_rows + static_cast<index_t>(v) * k_keys * d_pad_;
   kernels::multiply({d_scores + columns.lo, ld, 1},
                     {keys + columns.lo * kernels::k_row_pad, kernels::k_row_pad, kernels::k_row_pad * k_keys},
                     out, d_pad_, block.n_rows(), columns.size(), d_pad_, true);

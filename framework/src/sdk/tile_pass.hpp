@@ -5,6 +5,7 @@
 // see are computed, rounded to panels of 16, and per group of 12 rows where the mask cuts through the tile.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -24,35 +25,74 @@ using kernels::Bf16Pair;
 inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
 // Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
 inline constexpr index_t k_whole_rows = 24;
+// A task that packs for itself takes rows for this many times the tiles that it holds: a sixth is packed twice.
+inline constexpr index_t k_runs_of_held = 3;
 inline constexpr float k_masked = -std::numeric_limits<float>::infinity();
+
+/// Positions of n rows from `first` on, all axes.
+inline std::span<const double> band_positions(const PositionTable& positions, const Band& band, index_t first,
+                                              index_t n) {
+  return std::span(*positions)
+      .subspan(static_cast<std::size_t>(first * band.n_axes), static_cast<std::size_t>(n * band.n_axes));
+}
 
 /// One way to compute a score: a band, or the plain product.
 struct Variant {
   const Band* band = nullptr;
   index_t band_number = -1;
-  float* keys = nullptr;  ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][d_k][16]
-  Bf16Pair* key_pairs =
-      nullptr;                ///< [h_kv, n_tiles] tiles, transposed panels [k_keys / 16][pairs of d_k][16]
-  float* key_rows = nullptr;  ///< the same, panels [d_pad / 16][k_keys][16]; for the way back
   float *cosine_q = nullptr, *sine_q = nullptr;  ///< [n_q, n_rot_dims / 2]
-  float *cosine_k = nullptr, *sine_k = nullptr;  ///< [n_k, n_rot_dims / 2]
+  float *cosine_k = nullptr,
+        *sine_k = nullptr;  ///< [n_k, n_rot_dims / 2], rows of the tiles where it is at work
 };
 
-/// The rows of q of one block, rotated for every variant that was asked for.
+/// The packed operands of one tile: offsets in floats or, where the products take them, in pairs of bf16.
+struct TileRecord {
+  index_t key_size = 0;  ///< transposed panels [k_keys / 16][d_k][16]; of the first variant, the second, ...
+  index_t key_rows = 0;  ///< the same as panels [d_pad / 16][k_keys][16]; for the way back
+  index_t values = 0;    ///< panels [d_o / 16][k_keys][16]
+  index_t transposed = 0;  ///< panels [k_keys / 16][d_v][16]; for the way back
+  index_t size = 0;
+};
+
+/// Where a walk through rows of all heads has come to; heads of a row before the next row.
+struct RowCursor {
+  index_t row = 0, end = 0, head = 0;
+};
+
+/// Rows that the next blocks will read or write.
+struct RowsAhead {
+  const TensorView<float, 3>* o = nullptr;
+  RowCursor queries = {};  ///< of q and o
+  RowCursor keys = {};     ///< of k and v
+};
+
+/// The rows of q of one block, rotated for every variant that was asked for, and the tiles that a task packed for itself.
 struct QueryBlock {
-  /// @param n_pairs  of a row of q, where the products take pairs; else 0
-  QueryBlock(index_t n_variants, index_t d_pad, index_t n_pairs)
+  /// @param n_pairs      of a row of q, where the products take pairs; else 0
+  /// @param n_held   tiles that it packs for itself, of `tile_floats` floats and `tile_pairs` pairs each
+  QueryBlock(index_t n_variants, index_t d_pad, index_t n_pairs, index_t n_held, index_t tile_floats,
+             index_t tile_pairs)
       : rows(n_variants * k_rows * d_pad),
         ready(n_variants),
         amplified(k_rows * d_pad),
         pairs(n_variants * k_rows * n_pairs),
-        pairs_ready(n_variants) {}
+        pairs_ready(n_variants),
+        held(n_held),
+        held_floats(n_held * tile_floats),
+        held_pairs(n_held * tile_pairs) {
+    std::ranges::fill(held.span(), index_t{-1});
+  }
   index_t head = 0, r0 = 0, r1 = 0;
   Scratch<float> rows;  ///< [n_variants, k_rows, d_pad], every factor on the product folded in
   Scratch<char> ready;
   Scratch<float> amplified;
   Scratch<Bf16Pair> pairs;  ///< [n_variants, k_rows, n_pairs], `rows` rounded
   Scratch<char> pairs_ready;
+  Scratch<index_t>
+      held;  ///< [h_kv, tiles of a head]: tile t, if anywhere, at t modulo their number; -1: none yet
+  Scratch<float> held_floats;
+  Scratch<Bf16Pair> held_pairs;
+  RowsAhead ahead;
   index_t n_rows() const { return r1 - r0; }
 };
 
@@ -82,12 +122,23 @@ class TilePass {
   index_t d_o() const { return d_o_; }
   const std::vector<Variant>& variants() const { return variants_; }
   bool keys_are_packed() const { return packed_; }
+  /// Whether tasks pack tiles for themselves: then a task should take all heads of many blocks, the last rows first.
+  bool packs_by_task() const { return n_held_ > 0; }
+  /// Rows that a task should take so that few tiles are packed twice.
+  index_t rows_per_task() const { return k_runs_of_held * n_held_ * k_keys; }
 
   QueryBlock block() const {
-    return {packed_ ? static_cast<index_t>(variants_.size()) : 0, d_pad_,
-            bf16_ ? kernels::n_bf16_pairs(call_.d_k()) : 0};
+    const index_t size = n_held_ == 0 ? 0 : record_.size;
+    return {packed_ ? static_cast<index_t>(variants_.size()) : 0,
+            d_pad_,
+            bf16_ ? kernels::n_bf16_pairs(call_.d_k()) : 0,
+            call_.h_kv() * n_held_,
+            bf16_ ? 0 : size,
+            bf16_ ? size : 0};
   }
   void load(QueryBlock& block, index_t head, index_t r0, index_t r1) const;
+  /// After rows [r1, r2) of all heads come rows [r0, r1). What they need is fetched bit by bit, beside the products.
+  void foresee(QueryBlock& block, index_t r0, index_t r1, index_t r2, const TensorView<float, 3>& o) const;
   /// Tiles [first, last) that hold the visible keys of rows [r0, r1); tiles between may still be empty.
   std::pair<index_t, index_t> tiles(index_t r0, index_t r1) const;
   TileBox box(index_t r0, index_t r1, index_t tile) const;
@@ -100,7 +151,7 @@ class TilePass {
   ScoreTile view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
                  index_t ld) const;
   /// o [rows, d_o] += weights of the active columns times values.
-  void add_values(const QueryBlock& block, index_t tile, const ActiveColumns& active, const float* weights,
+  void add_values(QueryBlock& block, index_t tile, const ActiveColumns& active, const float* weights,
                   index_t ld, float* o) const;
 
   // For the way back; keys must be packed with Packing::backward.
@@ -135,12 +186,30 @@ class TilePass {
 
  private:
   void choose_variants();
+  void choose_held();
   void lay_out(Packing packing);
-  void pack(Packing packing, index_t only_head);
+  void pack(index_t only_head);
+  void pack_tile(index_t kv, index_t tile, float* floats, Bf16Pair* pairs) const;
+  /// Packs a tile into the block's own memory, unless it is there or packed for all blocks.
+  void hold(QueryBlock& block, index_t tile) const;
+  void fetch_some(QueryBlock& block) const;
+  /// Which of the packed tiles of its memory this one is.
+  index_t packed_number(const QueryBlock& block, index_t tile) const {
+    const index_t kv = call_.kv_head(block.head);
+    return n_held_ > 0 ? kv * n_held_ + tile % n_held_ : kv * n_tiles_ + tile;
+  }
+  const float* packed_floats(const QueryBlock& block, index_t tile) const {
+    return (n_held_ > 0 ? block.held_floats.data() : floats_) + packed_number(block, tile) * record_.size;
+  }
+  const Bf16Pair* packed_pairs(const QueryBlock& block, index_t tile) const {
+    return (n_held_ > 0 ? block.held_pairs.data() : pair_memory_->data()) +
+           packed_number(block, tile) * record_.size;
+  }
   bool rotates(const Variant& variant) const {
     return rotate_by_table_ && variant.band && variant.band->angle;
   }
   void make_tables(Variant& variant) const;
+  bool is_at_work(const Variant& variant, index_t tile) const;
   index_t n_pairs() const { return plan_ ? plan_->n_rot_dims / 2 : 0; }
   void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
                  Bf16Pair* pairs) const;
@@ -153,6 +222,7 @@ class TilePass {
   void add_bias(index_t head, const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const;
   Cover visibility(const TileBox& area) const;
   ColumnRange visible_columns(const TileBox& area) const;
+  void hide(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* out, index_t ld) const;
   void mask(const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const;
 
   const TileMethod& method_;
@@ -165,13 +235,14 @@ class TilePass {
   // n_q n_k.
   bool packed_ = true, in_place_ = false, rotate_by_table_ = true;
   bool bf16_ = false;  // packed keys and values are pairs
+  // Where every block sees few of the tiles (windows), tasks pack what they need into memory of a few tiles, which stays
+  // in the second cache level; else all tiles are packed once, for all blocks.
+  index_t n_held_ = 0;
+  TileRecord record_;
   std::vector<Variant> variants_;
   std::optional<Scratch<float>> memory_;
-  std::optional<Scratch<Bf16Pair>> pair_memory_;
-  float* values_ = nullptr;          ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys][16]
-  Bf16Pair* value_pairs_ = nullptr;  ///< [h_kv, n_tiles] tiles, panels [d_o / 16][k_keys / 2][16]
-  float* values_transposed_ =
-      nullptr;  ///< [h_kv, n_tiles] tiles, panels [k_keys / 16][d_v][16]; for the way back
+  std::optional<Scratch<Bf16Pair>> pair_memory_;  ///< [h_kv, n_tiles] records
+  float* floats_ = nullptr;                       ///< [h_kv, n_tiles] records
 };
 
 /// Scores of all keys from the block's first tile on, [rows, ld]; ld = k_keys times the number of its tiles.

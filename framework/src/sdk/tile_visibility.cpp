@@ -84,6 +84,23 @@ Cover TilePass::visibility(const TileBox& area) const {
   return result;
 }
 
+/// -infinity beside the columns of each group, and for the pairs inside them that do not see each other.
+void TilePass::hide(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* out,
+                    index_t ld) const {
+  const index_t height = active.n_groups == 1 ? block.n_rows() : k_group_rows;
+  for (index_t g = 0; g < active.n_groups; ++g) {
+    const index_t first = g * height, last = std::min(block.n_rows(), first + height);
+    ColumnRange columns = active.groups[static_cast<std::size_t>(g)];
+    if (columns.size() == 0) columns = {active.all.lo, active.all.lo};
+    for (index_t r = first; r < last; ++r) {
+      std::fill(out + r * ld + active.all.lo, out + r * ld + columns.lo, k_masked);
+      std::fill(out + r * ld + columns.hi, out + r * ld + active.all.hi, k_masked);
+    }
+    const TileBox area = box(block.r0 + first, block.r0 + last, tile);
+    mask(area, {columns.lo, std::min(columns.hi, area.j1 - area.j0)}, out + first * ld, ld);
+  }
+}
+
 /// -infinity for the pairs that do not see each other.
 void TilePass::mask(const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const {
   const index_t j0 = area.j0 + columns.lo, j1 = area.j0 + columns.hi;
