@@ -1,7 +1,6 @@
 // The forms of one mechanism agree: recurrent, chunked, strided, grouped, by weights, and on any number of
 // threads.
 #include <fmt/format.h>
-#include <hwy/targets.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
@@ -111,6 +110,52 @@ Verdict state_bytes_are_honest(const Subject& subject) {
       return broken(fmt::format("n {}: the state holds {} bytes, state_bytes says {}", n, held, declared));
   }
   return kept();
+}
+
+/// What state_bytes counts is what is needed: the state alone carries the text on, and all of it is used.
+Verdict state_is_all_that_is_kept(const Subject& subject) {
+  if (!subject.make<Attention>()->step()) return not_applicable("no recurrent form");
+  return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
+    const AttentionStep* step = variant.method->step();
+    if (!step) return {};
+    constexpr index_t k_n = 40, k_moved = 23;
+    const AttentionInputs inputs(*variant.method, {.n_q = k_n, .n_k = k_n}, seed);
+    const AttentionCall& call = inputs.call;
+    const auto run = [&](bool moves, std::vector<bool>* used) {
+      std::vector<float> o(static_cast<std::size_t>(k_n * call.h_q() * call.d_v()));
+      auto state =
+          std::make_unique<std::vector<float>>(static_cast<std::size_t>(step->state_size(call.context)));
+      step->start(call.context, call.parameters, *state);
+      const std::vector<float> first = *state;
+      for (index_t t = 0; t < k_n; ++t) {
+        if (moves && t == k_moved) {
+          auto moved = std::make_unique<std::vector<float>>(*state);
+          std::ranges::fill(*state, std::nanf(""));
+          state = std::move(moved);
+        }
+        std::vector<TensorView<const float, 2>> extra;
+        for (const auto& input : call.extra) extra.push_back(token_of(input, t));
+        step->step({.t = t,
+                    .q = token_of(call.q, t),
+                    .k = token_of(call.k, t),
+                    .v = token_of(call.v, t),
+                    .extra = extra,
+                    .parameters = call.parameters,
+                    .context = call.context},
+                   *state, {o.data() + t * call.h_q() * call.d_v(), {call.h_q(), call.d_v()}});
+        for (std::size_t x = 0; used && x < state->size(); ++x)
+          if ((*state)[x] != first[x]) (*used)[x] = true;
+      }
+      return o;
+    };
+    std::vector<bool> used(static_cast<std::size_t>(step->state_size(call.context)));
+    if (run(false, &used) != run(true, nullptr)) return "a copy of the state does not carry the text on";
+    const auto n_used = static_cast<double>(std::ranges::count(used, true));
+    constexpr double k_used = 0.9;  // features may stay zero, padding may not
+    if (!(n_used >= k_used * static_cast<double>(used.size())))
+      return fmt::format("only {} of the {} floats of the state are ever written", n_used, used.size());
+    return {};
+  });
 }
 
 Verdict does_not_depend_on_the_chunk(const Subject& subject) {
@@ -249,28 +294,29 @@ Verdict same_bits_on_one_and_two_threads(const Subject& subject) {
 }
 
 Verdict instruction_sets_agree(const Subject& subject) {
-  // All instruction sets that this build has and this processor runs; one with AVX-512 needs a processor with it.
-  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
-  struct Restore {
-    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
-  } restore;
   return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
-    for (const bool causal : modes(*variant.method)) {
-      const AttentionInputs inputs(*variant.method,
-                                   {.n_q = 61, .n_k = 150, .d_k = 20, .d_v = 12, .causal = causal}, seed);
-      hwy::SetSupportedTargetsForTest(0);
-      const std::vector<float> best = forward(*variant.method, inputs.call);
-      const double bound = bound_of(*variant.method, inputs.call);
-      for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
-        const std::int64_t target = rest & -rest;
-        hwy::SetSupportedTargetsForTest(target);
-        const double difference = distance(best, forward(*variant.method, inputs.call));
-        if (!(difference <= bound))
-          return fmt::format("causal {}: {} differs from {} by {:.3g} > {:.3g}", causal,
-                             hwy::TargetName(target), hwy::TargetName(supported & -supported), difference,
-                             bound);
+    for (const bool causal : modes(*variant.method))
+      for (const char* id : {"", "rope"}) {
+        AttentionInputs inputs(*variant.method,
+                               {.n_q = 61, .n_k = 150, .d_k = 20, .d_v = 12, .causal = causal}, seed);
+        std::optional<PositionPlan> plan;
+        if (*id) {
+          const std::vector<std::string> ids = subject.registry.ids<PositionEncoding>();
+          if (std::ranges::find(ids, id) == ids.end()) continue;
+          plan = plan_for(*subject.registry.make<PositionEncoding>(id), *variant.method, inputs.call, seed);
+          if (!plan || !variant.method->refuses(*plan).empty()) continue;
+          inputs.call.position = &*plan;
+        }
+        const std::vector<float> best = forward(*variant.method, inputs.call);
+        const double bound = bound_of(*variant.method, inputs.call);
+        const std::string failure = on_every_instruction_set([&](std::string_view target) -> std::string {
+          const double difference = distance(best, forward(*variant.method, inputs.call));
+          return difference <= bound ? ""
+                                     : fmt::format("causal {}, position '{}': {} differs by {:.3g} > {:.3g}",
+                                                   causal, id, target, difference, bound);
+        });
+        if (!failure.empty()) return failure;
       }
-    }
     return {};
   });
 }
@@ -324,6 +370,8 @@ constexpr Rule k_rules[] = {
      "token by token gives the rows of the causal forward pass, with every position encoding it takes",
      step_equals_forward},
     {"StateBytesAreHonest", "state_bytes is the size of the state that step() keeps", state_bytes_are_honest},
+    {"StateIsAllThatIsKept", "a copy of the state carries the text on, bit by bit, and all of it is used",
+     state_is_all_that_is_kept},
     {"DoesNotDependOnTheChunk", "chunks of any size give the same output", does_not_depend_on_the_chunk},
     {"StridesDoNotMatter", "strided views give the same bits, and nothing is written between rows",
      strides_do_not_matter},

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "borel/draft/tile_engine.hpp"
 #include "borel/error.hpp"
 #include "contract/attention_subject.hpp"
 
@@ -16,6 +17,8 @@ using reference::Matrix;
 
 // Single numbers tried per tensor, besides two random directions that move all of it. Few where the reference is slow.
 constexpr int k_components = 8, k_few_components = 2;
+// More than the way back takes in one range of keys.
+constexpr index_t k_many_keys = 2500;
 // A gradient may be off by this share of the tensor's largest component (float32 sums of a few hundred terms), or by
 // this many times the method's own max_error, which is about values, not slopes.
 constexpr double k_relative_error = 2e-3, k_error_growth = 40;
@@ -48,6 +51,7 @@ struct Checked {
   std::string name;
   std::span<T> values;
   std::vector<double> gradient;
+  double unit_step = 1;  ///< what the values move by where others move by 1
 };
 
 /// How far the slope of the loss along a direction is from the gradient's, by central differences with steps h and h / 2
@@ -105,10 +109,11 @@ std::string check_tensor(const Checked<T>& tensor, double unit, Rng& rng, Tally&
     if (trial < tally.n_components) {
       std::ranges::fill(direction, 0.0);
       const std::size_t x = static_cast<std::size_t>(rng.uniform() * static_cast<double>(direction.size()));
-      direction[std::min(x, direction.size() - 1)] = 1;
+      direction[std::min(x, direction.size() - 1)] = tensor.unit_step;
       where = fmt::format("component {}", x);
     } else {
-      for (double& d : direction) d = rng.normal() / std::sqrt(static_cast<double>(direction.size()));
+      for (double& d : direction)
+        d = tensor.unit_step * rng.normal() / std::sqrt(static_cast<double>(direction.size()));
       where = "a random direction";
     }
     for (std::size_t x = 0; x < direction.size(); ++x)
@@ -157,6 +162,8 @@ class BackwardRun {
       if (plan->bias) d_bias.assign(plan->bias->size(), 0);
       if (plan->query_scale) d_query_scale.assign(plan->query_scale->size(), 0);
       d_position.bias = d_bias, d_position.query_scale = d_query_scale;
+      for (const Band& band : plan->bands) d_angles.emplace_back(band.angle ? band.angle->size() : 0);
+      for (auto& d_angle : d_angles) d_position.angle.emplace_back(d_angle);
       gradients.d_position = &d_position;
     }
     ability.forward_saving(call, {o_.data(), {h, n, d_v}}, {saved_.data(), {h, n, n_saved}});
@@ -168,11 +175,12 @@ class BackwardRun {
   bool operator==(const BackwardRun& other) const {
     return o_ == other.o_ && d_q == other.d_q && d_k == other.d_k && d_v_ == other.d_v_ &&
            d_extra == other.d_extra && d_parameters == other.d_parameters && d_bias == other.d_bias &&
-           d_query_scale == other.d_query_scale;
+           d_query_scale == other.d_query_scale && d_angles == other.d_angles;
   }
 
   std::vector<float> d_q, d_k, d_v_, d_bias, d_query_scale;
   std::vector<std::vector<float>> d_extra, d_parameters;
+  std::vector<std::vector<double>> d_angles;
 
  private:
   static std::vector<float> zeros(const TensorView<const float, 3>& like) {
@@ -195,11 +203,16 @@ std::string check_gradients(const Attention& method, AttentionInputs& inputs, co
   call.parameters = parameter_views;
   PositionPlan own_plan;
   std::shared_ptr<std::vector<float>> bias, query_scale;
+  std::vector<std::shared_ptr<std::vector<double>>> angles;  // per band; nullptr without a rotation
   if (plan) {
     own_plan = *plan;
     if (plan->bias) own_plan.bias = bias = std::make_shared<std::vector<float>>(*plan->bias);
     if (plan->query_scale)
       own_plan.query_scale = query_scale = std::make_shared<std::vector<float>>(*plan->query_scale);
+    for (Band& band : own_plan.bands) {
+      angles.push_back(band.angle ? std::make_shared<std::vector<double>>(*band.angle) : nullptr);
+      band.angle = angles.back();
+    }
     call.position = &own_plan;
   }
   const Loss loss(call, seed.derive("loss"));
@@ -224,6 +237,13 @@ std::string check_gradients(const Attention& method, AttentionInputs& inputs, co
   // An output component may be off by max_error * max|v|; so may its slope, times what a score moves.
   const double unit = k_error_growth * method.traits().max_error * error_unit(call, nullptr);
   for (const Checked<float>& tensor : tensors) {
+    const std::string failure = check_tensor(tensor, unit, rng, tally, [&] { return loss(truth, call); });
+    if (!failure.empty()) return failure;
+  }
+  for (std::size_t b = 0; b < found.d_angles.size(); ++b) {
+    if (!angles[b]) continue;
+    const Checked<double> tensor{fmt::format("the angles of band {}", b), *angles[b], found.d_angles[b],
+                                 1 / static_cast<double>(call.n_k())};  // phases are angles times positions
     const std::string failure = check_tensor(tensor, unit, rng, tally, [&] { return loss(truth, call); });
     if (!failure.empty()) return failure;
   }
@@ -258,6 +278,22 @@ Verdict gradients_match_central_differences(const Subject& subject) {
         const std::string failure = check_gradients(*variant.method, inputs, nullptr, truth, seed, tally);
         if (!failure.empty()) return fmt::format("n_q {}, n_k {}, causal {}: {}", n_q, n_k, causal, failure);
       }
+    // The way back cuts many keys into ranges. The references of recurrent mechanisms may need n_k^2 steps.
+    if (dynamic_cast<const TileMethod*>(variant.method.get())) {
+      AttentionInputs inputs(*variant.method,
+                             {.h_q = 2,
+                              .h_kv = 1,
+                              .n_q = 30,
+                              .n_k = k_many_keys,
+                              .d_k = 8,
+                              .d_v = 6,
+                              .causal = some_mode(*variant.method),
+                              .largest_score = 4},
+                             seed);
+      tally.n_components = 0;
+      const std::string failure = check_gradients(*variant.method, inputs, nullptr, truth, seed, tally);
+      if (!failure.empty()) return fmt::format("n_k {}: {}", k_many_keys, failure);
+    }
     return too_many_kinks(tally);
   });
 }
@@ -301,15 +337,54 @@ Verdict gradients_have_the_same_bits_on_two_threads(const Subject& subject) {
   if (!subject.make<Attention>()->backward()) return not_applicable("no backward()");
   return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
     if (!variant.method->backward()) return {};
-    const AttentionInputs inputs(*variant.method,
-                                 {.n_q = 300, .n_k = 300, .causal = some_mode(*variant.method)}, seed);
-    const Loss loss(inputs.call, seed.derive("loss"));
-    tbb::task_arena one(1), two(2);
-    const BackwardRun alone = one.execute([&] { return BackwardRun(*variant.method, inputs.call, loss); });
-    for (int trial = 0; trial < 2; ++trial)
-      if (!(alone == two.execute([&] { return BackwardRun(*variant.method, inputs.call, loss); })))
-        return "two threads gave other bits than one";
+    for (const auto& [n_q, n_k] : {std::pair<index_t, index_t>{300, 300}, {30, k_many_keys}}) {
+      if (n_q != n_k && variant.method->traits().fixed_length_only) continue;
+      const AttentionInputs inputs(*variant.method,
+                                   {.n_q = n_q, .n_k = n_k, .causal = some_mode(*variant.method)}, seed);
+      const Loss loss(inputs.call, seed.derive("loss"));
+      tbb::task_arena one(1), two(2);
+      const BackwardRun alone = one.execute([&] { return BackwardRun(*variant.method, inputs.call, loss); });
+      for (int trial = 0; trial < 2; ++trial)
+        if (!(alone == two.execute([&] { return BackwardRun(*variant.method, inputs.call, loss); })))
+          return fmt::format("{} keys: two threads gave other bits than one", n_k);
+    }
     return {};
+  });
+}
+
+Verdict gradients_agree_on_all_instruction_sets(const Subject& subject) {
+  if (!subject.make<Attention>()->backward()) return not_applicable("no backward()");
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
+    if (!variant.method->backward()) return {};
+    const AttentionInputs inputs(*variant.method,
+                                 {.n_q = 61,
+                                  .n_k = 150,
+                                  .d_k = 20,
+                                  .d_v = 12,
+                                  .causal = some_mode(*variant.method),
+                                  .largest_score = 4},
+                                 seed);
+    const Loss loss(inputs.call, seed.derive("loss"));
+    const BackwardRun best(*variant.method, inputs.call, loss);
+    const double unit =
+        k_error_growth * variant.method->traits().max_error * error_unit(inputs.call, nullptr);
+    return on_every_instruction_set([&](std::string_view target) -> std::string {
+      const BackwardRun other(*variant.method, inputs.call, loss);
+      const auto compare = [&](std::string_view what, std::span<const float> a,
+                               std::span<const float> b) -> std::string {
+        double largest = 0;
+        for (const float x : a) largest = std::max(largest, std::abs(static_cast<double>(x)));
+        const double difference = distance(a, b), bound = std::max(k_relative_error * largest, unit);
+        return difference <= bound ? ""
+                                   : fmt::format("gradient of {} on {} differs by {:.3g} > {:.3g}", what,
+                                                 target, difference, bound);
+      };
+      for (const auto& [what, a, b] : {std::tuple{"q", &best.d_q, &other.d_q},
+                                       {"k", &best.d_k, &other.d_k},
+                                       {"v", &best.d_v_, &other.d_v_}})
+        if (const std::string failure = compare(what, *a, *b); !failure.empty()) return failure;
+      return {};
+    });
   });
 }
 
@@ -319,10 +394,13 @@ constexpr Rule k_rules[] = {
      "parameters",
      gradients_match_central_differences},
     {"GradientsComposeWithEveryPosition",
-     "so it does with every position encoding, for the plan's bias and query scale too",
+     "so it does with every position encoding, for the plan's bias, query scale and angles too",
      gradients_compose_with_every_position},
     {"GradientsHaveTheSameBitsOnTwoThreads", "gradients do not depend on the number of threads",
      gradients_have_the_same_bits_on_two_threads},
+    {"GradientsAgreeOnAllInstructionSets",
+     "SSE4, AVX2, AVX-512, as far as the processor has them, give the same gradients within the bounds",
+     gradients_agree_on_all_instruction_sets},
 };
 
 }  // namespace

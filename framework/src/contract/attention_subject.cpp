@@ -1,6 +1,7 @@
 #include "contract/attention_subject.hpp"
 
 #include <fmt/format.h>
+#include <hwy/highway.h>
 
 #include <algorithm>
 #include <cmath>
@@ -159,6 +160,19 @@ Verdict for_every_attention(const Subject& subject,
     if (const std::string failure = check(variant, subject.seed); !failure.empty())
       return broken(fmt::format("{}: {}", variant.spec.text(), failure));
   return kept();
+}
+
+std::string on_every_instruction_set(const std::function<std::string(std::string_view)>& check) {
+  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  struct Restore {
+    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
+  } restore;
+  for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
+    const std::int64_t target = rest & -rest;
+    hwy::SetSupportedTargetsForTest(target);
+    if (const std::string failure = check(hwy::TargetName(target)); !failure.empty()) return failure;
+  }
+  return {};
 }
 
 }  // namespace borel::contract

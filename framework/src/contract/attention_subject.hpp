@@ -65,6 +65,10 @@ std::vector<AttentionVariant> attention_variants(const Subject& subject);
 Verdict for_every_attention(const Subject& subject,
                             const std::function<std::string(const AttentionVariant&, Seed)>& check);
 
+/// Runs check with each instruction set that this build has and this processor runs, one alone at a time; the first
+/// failure text. What check does before is done with the best one.
+std::string on_every_instruction_set(const std::function<std::string(std::string_view name)>& check);
+
 std::span<const Rule> chunk_rules();  ///< chunk_rules.cpp: long contexts and strong decays
 std::span<const Rule>
 attention_form_rules();  ///< attention_form_rules.cpp: recurrent, chunked, strided, grouped forms

@@ -25,10 +25,11 @@ using kernels::transposed;
 using Shape = kernels::Shape;
 using Tokens = ExtraInput::Tokens;
 
-/// Where one key head's share of the gradients goes; parameters have their own buffers until all heads are done.
+/// Where one key head's share of the gradients goes; parameters and angles have their own buffers until all heads are done.
 struct Sink {
   const AttentionBackward::Gradients& gradients;
   ParameterGradients parameters;
+  std::span<double> angle;
 };
 
 class HeadBackward {
@@ -362,8 +363,8 @@ class HeadBackward {
   void query_side() {
     if (sink_.gradients.d_q.empty()) return;
     const index_t n = c_.row_end - c_.row_begin;
-    join(Tokens::query, c_.row_begin, c_.row_end, rows_of(d_q_, c_.first_row, n),
-         rows_of(d_q_plain_, c_.first_row, n));
+    join(Tokens::query, c_.row_begin, c_.row_end, c_.q.rotated() + c_.first_row * c_.f_pad,
+         rows_of(d_q_, c_.first_row, n), rows_of(d_q_plain_, c_.first_row, n));
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::query, head_, c_.row_begin, c_.row_end, extra);
@@ -387,7 +388,7 @@ class HeadBackward {
     if (sink_.gradients.d_k.empty()) return;
     if (pass_.form().delta_rule)
       for (index_t x = 0; x < n * c_.f_pad; ++x) d_k_[x] += d_k_read_[x];
-    join(Tokens::key, j0, j1, rows_of(d_k_, 0, n), rows_of(d_k_plain_, 0, n));
+    join(Tokens::key, j0, j1, c_.k.rotated(), rows_of(d_k_, 0, n), rows_of(d_k_plain_, 0, n));
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
     const ChunkRows rows = pass_.rows(Tokens::key, head_, j0, j1, extra);
@@ -409,20 +410,21 @@ class HeadBackward {
     std::ranges::fill(d_turned.span(), 0.0f);
     const TensorView<float, 2> d_in(d_turned.data(), {end - begin, call_.d_k()});
     visit(in, d_in);
-    pass_.rotate_back(side, begin, end, d_in);
+    pass_.rotate_back(side, begin, end, in, d_in, sink_.angle);
     for (index_t t = 0; t < d_given.shape(0); ++t)
       for (index_t c = 0; c < d_given.shape(1); ++c) d_given(t, c) += d_in(t, c);
   }
 
   /// The own key of read_before_write is a product of rotated rows, the denominators take plain ones.
-  void join(Tokens side, index_t begin, index_t end, TensorView<float, 2> turned,
+  void join(Tokens side, index_t begin, index_t end, const float* rotated, TensorView<float, 2> turned,
             TensorView<float, 2> plain) {
     const auto add = [&] {
       for (index_t t = 0; t < turned.shape(0); ++t)
         for (index_t c = 0; c < c_.f; ++c) turned(t, c) += plain(t, c);
     };
     if (pass_.form().read_before_write) add();
-    if (pass_.rotates()) pass_.rotate_back(side, begin, end, turned);
+    if (pass_.rotates())
+      pass_.rotate_back(side, begin, end, {rotated, {end - begin, c_.f}, {c_.f_pad, 1}}, turned, sink_.angle);
     if (!pass_.form().read_before_write) add();
   }
 
@@ -454,6 +456,8 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
   std::size_t n_values = 0;
   for (const std::span<float>& values : shared) n_values += values.size();
   std::vector<float> storage(n_values * static_cast<std::size_t>(call.h_kv()), 0.0f);
+  const std::span<double> d_angle = pass.angle_gradient(gradients);
+  std::vector<double> angles(d_angle.size() * static_cast<std::size_t>(call.h_kv()), 0);
   const index_t group = call.h_q() / call.h_kv();
   const index_t capacity = std::min(k_default_chunk, std::max(call.query_offset + call.n_q(), call.n_k()));
   parallel_for(call.h_kv(), 1, [&](index_t key_head, index_t) {
@@ -461,7 +465,9 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
     float* at = storage.data() + static_cast<std::size_t>(key_head) * n_values;
     for (const std::span<float>& values : shared)
       parameters.emplace_back(at, values.size()), at += values.size();
-    const Sink sink{gradients, parameters};
+    const Sink sink{
+        gradients, parameters,
+        std::span(angles).subspan(static_cast<std::size_t>(key_head) * d_angle.size(), d_angle.size())};
     for (index_t head = key_head * group; head < (key_head + 1) * group; ++head) {
       HeadBackward head_backward(pass, head, capacity, o, d_o, sink);
       if (call.causal)
@@ -474,6 +480,7 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
   for (index_t key_head = 0; key_head < call.h_kv(); ++key_head)
     for (const std::span<float>& values : shared)
       for (float& x : values) x += *from++;
+  for (std::size_t x = 0; x < angles.size(); ++x) d_angle[x % d_angle.size()] += angles[x];
 }
 
 }  // namespace borel

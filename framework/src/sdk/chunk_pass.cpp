@@ -85,8 +85,11 @@ void ChunkPass::turn(Tokens side, index_t begin, index_t end, TensorView<const f
                  (query ? sine_q_ : sine_k_) + begin * n_pairs_, query ? 1 : -1, 0, in, out);
 }
 
-void ChunkPass::rotate_back(Tokens side, index_t begin, index_t end, TensorView<float, 2> d_rows) const {
+void ChunkPass::rotate_back(Tokens side, index_t begin, index_t end, TensorView<const float, 2> rotated,
+                            TensorView<float, 2> d_rows, std::span<double> d_angle) const {
   if (!band_) return;
+  if (!d_angle.empty())
+    add_angle_gradient(*call_.position, *band_, positions(side, begin, end), rotated, d_rows, d_angle);
   const index_t size = (end - begin) * n_pairs_;
   const float* from = (side == Tokens::query ? sine_q_ : sine_k_) + begin * n_pairs_;
   const Scratch<float> minus_sine(size);
@@ -94,6 +97,13 @@ void ChunkPass::rotate_back(Tokens side, index_t begin, index_t end, TensorView<
   apply_rotation(*call_.position, *band_, positions(side, begin, end),
                  (side == Tokens::query ? cosine_q_ : cosine_k_) + begin * n_pairs_, minus_sine.data(), 1, 0,
                  d_rows, d_rows);
+}
+
+std::span<double> ChunkPass::angle_gradient(const AttentionBackward::Gradients& gradients) const {
+  if (!band_ || !gradients.d_position) return {};
+  const auto number = static_cast<std::size_t>(band_ - call_.position->bands.data());
+  return number < gradients.d_position->angle.size() ? gradients.d_position->angle[number]
+                                                     : std::span<double>();
 }
 
 ChunkRows ChunkPass::rows(Tokens side, index_t head, index_t begin, index_t end,

@@ -45,8 +45,11 @@ class ChunkPass {
   /// What the method may know about these rows; `extra` holds the views.
   ChunkRows rows(ExtraInput::Tokens side, index_t head, index_t begin, index_t end,
                  std::vector<TensorView<const float, 2>>& extra) const;
-  /// Turns gradients of rotated rows back, in place.
-  void rotate_back(ExtraInput::Tokens side, index_t begin, index_t end, TensorView<float, 2> d_rows) const;
+  /// Turns gradients of rotated rows back, in place, and adds that of the angles unless d_angle is empty.
+  void rotate_back(ExtraInput::Tokens side, index_t begin, index_t end, TensorView<const float, 2> rotated,
+                   TensorView<float, 2> d_rows, std::span<double> d_angle) const;
+  /// Where the gradient of the angles of the rotation goes; empty when there is none or it is not asked for.
+  std::span<double> angle_gradient(const AttentionBackward::Gradients& gradients) const;
   bool rotates_inputs() const { return band_ && form_.rotate_inputs; }
   /// What the feature maps read of rows [begin, end): q or k, or, when rotates_inputs(), `turned` [n_turned(n)], which
   /// is written.

@@ -98,4 +98,20 @@ void rotate_rows(const PositionPlan& plan, const Band& band, std::span<const dou
   apply_rotation(plan, band, positions, cosine.data(), sine.data(), sign, amplitude_origin, in, out);
 }
 
+void add_angle_gradient(const PositionPlan& plan, const Band& band, std::span<const double> positions,
+                        TensorView<const float, 2> rotated, TensorView<const float, 2> d_rotated,
+                        std::span<double> d_angle) {
+  const index_t n_pairs = plan.n_rot_dims / 2;
+  const bool interleaved = plan.pairing == Pairing::interleaved;
+  for (index_t r = 0; r < rotated.shape(0); ++r)
+    for (index_t m = 0; m < n_pairs; ++m) {
+      const index_t a = interleaved ? 2 * m : m, b = interleaved ? 2 * m + 1 : m + n_pairs;
+      const double turn = static_cast<double>(d_rotated(r, b)) * static_cast<double>(rotated(r, a)) -
+                          static_cast<double>(d_rotated(r, a)) * static_cast<double>(rotated(r, b));
+      for (index_t axis = 0; axis < band.n_axes; ++axis)
+        d_angle[static_cast<std::size_t>(m * band.n_axes + axis)] +=
+            turn * positions[static_cast<std::size_t>(r * band.n_axes + axis)];
+    }
+}
+
 }  // namespace borel

@@ -16,4 +16,11 @@ void apply_rotation(const PositionPlan& plan, const Band& band, std::span<const 
                     const float* cosine, const float* sine, int sign, double amplitude_origin,
                     TensorView<const float, 2> in, TensorView<float, 2> out);
 
+/// d_angle [n_rot_dims / 2, n_axes] += the gradient with respect to the angles, from rows after their rotation and the
+/// gradient with respect to them: a score depends on an angle through phases angle * position, on both sides alike, and
+/// d / d phase (x, y) = (-y, x).
+void add_angle_gradient(const PositionPlan& plan, const Band& band, std::span<const double> positions,
+                        TensorView<const float, 2> rotated, TensorView<const float, 2> d_rotated,
+                        std::span<double> d_angle);
+
 }  // namespace borel

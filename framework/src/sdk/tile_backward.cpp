@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "borel/error.hpp"
+#include "rotation.hpp"
 #include "tile_pass.hpp"
 
 namespace borel {
@@ -390,8 +391,7 @@ class Backward {
     map->backward(head, query_side ? first + call_.query_offset : first, input, d_rows);
   }
 
-  // Angles: a score depends on them through rows rotated by phi = angle * position, on both sides alike, and
-  // d/dphi (x, y) = (-y, x).
+  // Angles: blocks write sums of their own, [bands][n_rot_dims / 2, n_axes], which are added up in order.
   std::vector<std::vector<double>> angle_storage(index_t n_blocks) const {
     bool wanted = false;
     for (const Variant& variant : pass_.variants()) wanted = wanted || wants_angle(variant);
@@ -408,21 +408,13 @@ class Backward {
   void add_angles(const Variant& variant, bool query_side, index_t first, TensorView<float, 2> rotated,
                   TensorView<float, 2> d_rotated, std::vector<double>& out) const {
     const Band& band = *variant.band;
-    const std::vector<double>& position = query_side ? *band.query_position : *band.key_position;
     index_t size = 0;
     for (const Band& each : call_.position->bands) size += n_rot_pairs() * each.n_axes;
     out.resize(static_cast<std::size_t>(size), 0);
-    const bool interleaved = call_.position->pairing == Pairing::interleaved;
-    const index_t offset = angles_before(variant);
-    for (index_t r = 0; r < rotated.shape(0); ++r)
-      for (index_t m = 0; m < n_rot_pairs(); ++m) {
-        const index_t a = interleaved ? 2 * m : m, b = interleaved ? 2 * m + 1 : m + n_rot_pairs();
-        const double turn = static_cast<double>(d_rotated(r, b)) * static_cast<double>(rotated(r, a)) -
-                            static_cast<double>(d_rotated(r, a)) * static_cast<double>(rotated(r, b));
-        for (index_t axis = 0; axis < band.n_axes; ++axis)
-          out[static_cast<std::size_t>(offset + m * band.n_axes + axis)] +=
-              turn * position[static_cast<std::size_t>((first + r) * band.n_axes + axis)];
-      }
+    const PositionTable& positions = query_side ? band.query_position : band.key_position;
+    add_angle_gradient(*call_.position, band, band_positions(positions, band, first, rotated.shape(0)),
+                       rotated, d_rotated,
+                       std::span(out).subspan(static_cast<std::size_t>(angles_before(variant))));
   }
 
   void add_up_angles(const std::vector<std::vector<double>>& d_angle) {
