@@ -115,6 +115,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(NamedModel{"softmax_t5", small_model("softmax", "t5", FeedForward::gelu)},
                     NamedModel{"softmax_kerple", small_model("softmax", "kerple", FeedForward::gelu)},
                     NamedModel{"softmax_learned", small_model("softmax", "learned", FeedForward::gelu)},
+                    NamedModel{"softmax_clex", small_model("softmax", "clex", FeedForward::gelu)},
+                    NamedModel{"linear_clex", small_model("linear", "clex", FeedForward::gelu)},
                     NamedModel{"gated_delta", small_model("gated_delta", "none", FeedForward::gelu)},
                     NamedModel{"gla", small_model("gla", "none", FeedForward::gelu)},
                     NamedModel{"forgetting_rope", small_model("forgetting", "rope", FeedForward::gelu)},
