@@ -34,12 +34,18 @@ void TilePass::lay_out(Packing packing) {
   const index_t table_q = kernels::padded(call_.n_q() * n_pairs()),
                 table_k = kernels::padded(call_.n_k() * n_pairs());
   index_t size = bf16_ ? 0 : packed_size;
-  for (const Variant& variant : variants_) size += rotates(variant) ? 2 * (table_q + table_k) : 0;
+  const bool shares_turned = in_place_ && call_.h_q() > call_.h_kv();
+  const auto turned_size = [&](const Variant& variant) {
+    return shares_turned && turns(variant) ? call_.h_kv() * call_.n_k() * call_.d_k() : 0;
+  };
+  for (const Variant& variant : variants_)
+    size += turned_size(variant) + (rotates(variant) ? 2 * (table_q + table_k) : 0);
   memory_.emplace(size);
   float* next = memory_->data();
   const auto take = [&](index_t count) { return std::exchange(next, next + count); };
   floats_ = take(bf16_ ? 0 : packed_size);
   for (Variant& variant : variants_) {
+    if (turned_size(variant) > 0) variant.turned = take(turned_size(variant));
     if (!rotates(variant)) continue;
     variant.cosine_q = take(table_q), variant.sine_q = take(table_q);
     variant.cosine_k = take(table_k), variant.sine_k = take(table_k);
@@ -77,6 +83,15 @@ void TilePass::make_tables(Variant& variant) const {
 }
 
 void TilePass::pack(index_t only_head) {
+  for (const Variant& variant : variants_)
+    if (variant.turned)
+      parallel_for(call_.h_kv() * n_tiles_, 1, [&](index_t begin, index_t) {
+        const index_t kv = begin / n_tiles_, tile = begin % n_tiles_;
+        if (!variant.band || is_at_work(variant, tile))
+          turn_keys(variant, kv, tile,
+                    {variant.turned + (kv * call_.n_k() + tile * k_keys) * call_.d_k(),
+                     {n_keys(tile), call_.d_k()}});
+      });
   if (record_.size == 0 || n_held_ > 0) return;
   const index_t kv_begin = only_head < 0 ? 0 : call_.kv_head(only_head);
   const index_t kv_end = only_head < 0 ? call_.h_kv() : kv_begin + 1;
@@ -155,14 +170,12 @@ void TilePass::pack_tile(index_t kv, index_t tile, float* floats, Bf16Pair* pair
 void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
                          Bf16Pair* pairs) const {
   if (variant.band && !is_at_work(variant, tile)) return;  // nobody asks for them
-  const index_t d = call_.d_k(), j0 = tile * k_keys, n = n_keys(tile);
-  const float* from = call_.k.row(kv, j0).data();
+  const index_t d = call_.d_k(), n = n_keys(tile);
+  const float* from = call_.k.row(kv, tile * k_keys).data();
   index_t ld = call_.k.stride(1);
   const Scratch<float> storage(n * d);
-  if (variant.band || (plan_ && plan_->key_map)) {
-    const TensorView<float, 2> copy(storage.data(), {n, d});
-    copy_rows(false, kv, j0, copy);
-    rotate(variant, false, j0, false, copy);
+  if (turns(variant)) {
+    turn_keys(variant, kv, tile, {storage.data(), {n, d}});
     from = storage.data(), ld = d;
   }
   if (pairs) return kernels::pack_transposed_bf16(from, ld, n, d, k_keys, pairs);

@@ -230,11 +230,10 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
   const float* keys = call_.k.row(kv, tile * k_keys).data();
   index_t ld_keys = call_.k.stride(1);
   const Scratch<float> storage(n * d);
-  if (variant.band || (plan_ && plan_->key_map)) {
-    const TensorView<float, 2> rows(storage.data(), {n, d});
-    copy_rows(false, kv, tile * k_keys, rows);
-    rotate(variant, false, tile * k_keys, false, rows);
-    keys = storage.data(), ld_keys = d;
+  if (turns(variant)) {
+    if (!variant.turned) turn_keys(variant, kv, tile, {storage.data(), {n, d}});
+    keys = variant.turned ? variant.turned + (kv * call_.n_k() + tile * k_keys) * d : storage.data();
+    ld_keys = d;
   }
   for (index_t r = 0; r < end - begin; ++r)
     kernels::score_row(q.data() + r * d_pad_, keys + columns.lo * ld_keys, ld_keys, n_read, d, out + r * ld);

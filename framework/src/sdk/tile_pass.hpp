@@ -40,6 +40,7 @@ inline std::span<const double> band_positions(const PositionTable& positions, co
 struct Variant {
   const Band* band = nullptr;
   index_t band_number = -1;
+  float* turned = nullptr;  ///< [h_kv, n_k, d_k], where query heads that share keys read them in place
   float *cosine_q = nullptr, *sine_q = nullptr;  ///< [n_q, n_rot_dims / 2]
   float *cosine_k = nullptr,
         *sine_k = nullptr;  ///< [n_k, n_rot_dims / 2], rows of the tiles where it is at work
@@ -204,6 +205,12 @@ class TilePass {
   const Bf16Pair* packed_pairs(const QueryBlock& block, index_t tile) const {
     return (n_held_ > 0 ? block.held_pairs.data() : pair_memory_->data()) +
            packed_number(block, tile) * record_.size;
+  }
+  bool turns(const Variant& variant) const { return variant.band || (plan_ && plan_->key_map); }
+  /// Rows of a tile's keys as a variant reads them, to [n_keys, d_k].
+  void turn_keys(const Variant& variant, index_t kv, index_t tile, const TensorView<float, 2>& out) const {
+    copy_rows(false, kv, tile * k_keys, out);
+    rotate(variant, false, tile * k_keys, false, out);
   }
   bool rotates(const Variant& variant) const {
     return rotate_by_table_ && variant.band && variant.band->angle;

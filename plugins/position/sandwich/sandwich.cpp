@@ -44,8 +44,13 @@ class Sandwich final : public borel::PositionEncoding {
   borel::PositionPlan plan(const borel::PositionContext& context, borel::ParameterValues) const override {
     // The sum is the same for all heads.
     const borel::BiasColumns columns = borel::bias_columns(context);
+    const std::vector<double> angle = angles();
     std::vector<double> sums;
-    for (index_t c = 0; c < columns.width; ++c) sums.push_back(sum(columns.distance(c)));
+    for (index_t c = 0; c < columns.width; ++c) {
+      double sum = 0;
+      for (const double a : angle) sum += std::cos(static_cast<double>(columns.distance(c)) * a);
+      sums.push_back(sum);
+    }
     const double origin = params_.centred ? static_cast<double>(params_.bias_dims) / 2 : 0;
     return borel::bias_plan(context, [&](index_t h, index_t r) {
       const double ratio = 8 * static_cast<double>(h + 1) / static_cast<double>(context.n_heads);
@@ -54,13 +59,12 @@ class Sandwich final : public borel::PositionEncoding {
   }
 
  private:
-  double sum(index_t r) const {
+  std::vector<double> angles() const {
     const index_t first = params_.terms == Terms::paper ? 1 : 0, n_terms = params_.bias_dims / 2;
-    double total = 0;
+    std::vector<double> list;
     for (index_t i = first; i < first + n_terms; ++i)
-      total += std::cos(static_cast<double>(r) *
-                        std::pow(1e4, -2 * static_cast<double>(i) / static_cast<double>(params_.bias_dims)));
-    return total;
+      list.push_back(std::pow(1e4, -2 * static_cast<double>(i) / static_cast<double>(params_.bias_dims)));
+    return list;
   }
   Params params_;
 };
