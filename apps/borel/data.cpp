@@ -50,7 +50,7 @@ bool is_current(const Recipe& recipe, const std::filesystem::path& file) {
   try {
     const h5::Reader reader(file);
     return reader.has_attribute("", "recipe_version") &&
-           static_cast<int>(reader.number_attribute("", "recipe_version")) == recipe.version;
+           reader.number_attribute("", "recipe_version") == recipe.version;
   } catch (const DatasetError&) {
     return false;
   }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <thread>
 
 #include "dataset/dataset_writer.hpp"
@@ -86,6 +87,23 @@ TEST(Dataset, UnknownNamesGetTheNearestOne) {
   EXPECT_THAT(message_of([&] { dataset->doubles("split/trian"); }), HasSubstr("did you mean 'split/train'?"));
   EXPECT_THAT(message_of([&] { dataset->floats("x"); }),
               HasSubstr("elements of type float64, asked for float32"));
+}
+
+TEST(Dataset, AWholeNumberIsOneAndLiesInItsRange) {
+  DatasetWriter writer = small_samples();
+  for (const auto& [name, value] :
+       {std::pair{"good", 7.0}, std::pair{"broken", 7.5}, std::pair{"large", 1e300},
+        std::pair{"none", std::numeric_limits<double>::quiet_NaN()}})
+    writer.attribute("", name, value);
+  writer.attribute("", "stored", std::int64_t{7});
+  writer.seal();
+  const auto dataset = Dataset::from(writer);
+  EXPECT_EQ(dataset->integer("", "good", 7, 7), 7);
+  EXPECT_EQ(dataset->integer("", "stored", 0, 10), 7);
+  EXPECT_THAT(message_of([&] { dataset->integer("", "stored", 8, 10); }),
+              HasSubstr("'stored' of object / must be a whole number from 8 to 10, it is 7"));
+  for (const char* name : {"broken", "large", "none"})
+    EXPECT_THROW(dataset->integer("", name, 0, 1LL << 53), DatasetError) << name;
 }
 
 TEST(Dataset, ManyThreadsReadOneArray) {

@@ -93,6 +93,9 @@ TEST(Npy, ConvertsBigEndianSmallIntegers) {
 TEST(Npy, RefusesDamage) {
   const std::string good = npy_bytes<double>(std::vector<double>{1, 2}, {2});
   EXPECT_THAT(message_of([&] { parse_npy("hello", "f.npy"); }), HasSubstr("not an NPY file"));
+  for (const std::size_t size : {10, 11, 12})  // of version 2, whose header begins at byte 12
+    EXPECT_THAT(message_of([&] { parse_npy(std::string("\x93NUMPY\x02\0\0\0\0\0", size), "f.npy"); }),
+                HasSubstr("NPY header"));
   EXPECT_THAT(message_of([&] { parse_npy(good.substr(0, good.size() - 1), "f.npy"); }),
               HasSubstr("needs 2 elements of 8 bytes"));
   std::string fortran = good;
@@ -198,6 +201,18 @@ TEST_F(Import, TextIsSplitIntoTrainAndTest) {
   const auto dataset = Dataset::from(import_dataset(wanted));
   EXPECT_EQ(dataset->bytes("train").size(), 7U);
   EXPECT_THAT(dataset->bytes("test"), ElementsAre('7', '8', '9'));
+}
+
+TEST_F(Import, NumbersOfATextAreBytes) {
+  write(folder_ / "good.csv", "0\n255\n7\n");
+  const auto dataset = Dataset::from(import_dataset(request(DatasetKind::tokens, {"good.csv"})));
+  EXPECT_THAT(dataset->bytes("train"), ElementsAre(0, 255));
+  for (const char* bad : {"256", "-1", "0.5", "1e300"}) {
+    write(folder_ / "bad.csv", std::string("1\n") + bad + "\n");
+    EXPECT_THAT(message_of([&] { import_dataset(request(DatasetKind::tokens, {"bad.csv"})); }),
+                HasSubstr("whole numbers from 0 to 255"))
+        << bad;
+  }
 }
 
 TEST_F(Import, PngFilesBecomeImages) {

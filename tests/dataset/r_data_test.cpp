@@ -82,6 +82,12 @@ TEST_F(RData, UnknownVariableGetsTheNearest) {
   EXPECT_THAT(message("novels"), HasSubstr("did you mean 'novel'?"));
 }
 
+TEST_F(RData, AttributesWithoutNamesNameNothing) {
+  const std::string list = big_endian(19 | 1 << 9) + big_endian(1) + r_strings({"x"});
+  write("d.rdx", compressed(serialised(list + r_strings({"names"}))));  // no pairlist: its items have no tags
+  EXPECT_THAT(message("novel"), HasSubstr("no variable"));
+}
+
 TEST_F(RData, DamageIsRefused) {
   const std::string data = read("d.rdb");
   write("d.rdb", data.substr(0, data.size() - 4));

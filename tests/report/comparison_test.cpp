@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+
+#include "report/figures.hpp"
 
 namespace borel {
 namespace {
@@ -63,6 +66,20 @@ TEST(Comparison, NetworksOfAStudyArePartOfWhatIsCompared) {
   const Comparison comparison = compare_entries(groups[0], k_loss);
   EXPECT_EQ(comparison.table.n_blocks, 1);
   EXPECT_EQ(groups[0].entries[comparison.standings[0].entry], "alibi on model/alibi");
+}
+
+// Their mean is no number, which has no rank.
+TEST(Comparison, AHeatMapShowsInfinitiesOfBothSigns) {
+  constexpr double k_infinity = std::numeric_limits<double>::infinity();
+  RunResults results;
+  for (const auto& [method, repetition, loss] :
+       {std::tuple{"a", 0, k_infinity}, std::tuple{"a", 1, -k_infinity}, std::tuple{"b", 0, 1.0},
+        std::tuple{"b", 1, 2.0}})
+    results.cells.push_back(cell(method, "data", repetition, loss));
+  const auto groups = comparison_groups(results);
+  const Figure figure = heat_map_figure(groups.front(), k_loss);
+  EXPECT_THAT(figure.csv, HasSubstr("a,data,nan"));
+  EXPECT_THAT(figure.csv, HasSubstr("b,data,1.5"));
 }
 
 TEST(Comparison, RanksByTheDirectionOfTheMetric) {

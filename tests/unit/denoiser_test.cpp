@@ -262,6 +262,29 @@ TEST_F(AttentionDiffusionTest, SameBitsForOneAndTwoThreads) {
   }
 }
 
+TEST_F(AttentionDiffusionTest, ASetIsItsImages) {
+  const auto discs = dataset();
+  const auto bytes = discs->bytes("discs");
+  const auto half = static_cast<std::ptrdiff_t>(bytes.size() / 2);
+  DatasetWriter one_by_one(DatasetKind::images, "halves", "Halves", "made by the test", "none"),
+      set = one_by_one;
+  one_by_one.array("a", std::vector<std::uint8_t>(bytes.begin(), bytes.begin() + half), {48, 96, 3});
+  one_by_one.array("b", std::vector<std::uint8_t>(bytes.begin() + half, bytes.end()), {48, 96, 3});
+  set.array("images", std::vector<std::uint8_t>(bytes.begin(), bytes.end()), {2, 48, 96, 3});
+  std::vector<CellResult> results;
+  for (DatasetWriter* writer : {&one_by_one, &set}) {
+    writer->seal();
+    CellInput cell = input("softmax");
+    cell.dataset = Dataset::from(*writer);
+    cell.options.params["steps"] = "3";
+    ASSERT_EQ(protocol.refuses(cell), "");
+    results.push_back(protocol.run(cell));
+  }
+  for (std::size_t i = 0; i < results[0].pictures.size(); ++i)
+    EXPECT_EQ(results[0].pictures[i].values, results[1].pictures[i].values) << results[0].pictures[i].name;
+  EXPECT_EQ(metric(results[0], "loss"), metric(results[1], "loss"));
+}
+
 TEST_F(AttentionDiffusionTest, GatedAttentionUnitsBeatTheLinearDenoiserToo) {
   CellInput cell = input("relu2{scaling=gau_n2}");
   cell.options.params["block"] = "gau";

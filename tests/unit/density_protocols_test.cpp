@@ -259,6 +259,19 @@ TEST(Autoregressive, OfOneNormalIsTheMultivariateNormalOfLargestLikelihood) {
   EXPECT_EQ(again, log_p);
 }
 
+TEST(Dfp, RefusesAStateWhoseNetworkItCannotHold) {
+  const auto method = plugins().make<DensityEstimator>("dfp{n_starts=1, max_iterations=5}");
+  const std::vector<double> x{0, 1, 2, 4, 7, 9};
+  contract::MemoryState state;
+  method->fit(contract::as_samples(x), {})->save(state);
+  EXPECT_NO_THROW(method->load(state));
+  for (const std::vector<double>& filters :
+       {std::vector<double>{1000}, {-3}, {std::nan("")}, {1e300}, std::vector<double>(9, 3.0)}) {
+    state.put("filters", filters);
+    EXPECT_THROW(method->load(state), MethodError) << filters.front();
+  }
+}
+
 TEST(SplineFlow, GradientOfTheLogDensityIsItsDerivativeAndTailsAreTheBases) {
   Rng rng(Seed{41});
   std::vector<double> x(3000);

@@ -85,6 +85,21 @@ INSTANTIATE_TEST_SUITE_P(Scales, GaussianAt,
                          testing::Values(Place{0, 1}, Place{1e6, 1}, Place{-3, 1e-4}, Place{0, 1e150},
                                          Place{0, 1e-150}, Place{2e150, 1e149}, Place{-5e-151, 1e-150}));
 
+TEST(FittedDensityDefaults, WhatIsNoNumberDisturbsNoNumber) {
+  const KnownByLogPdf density([](double x) { return log_normal_pdf(x, 0, 1); }, {});
+  std::vector<double> x(200), value(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x[i] = i % 3 == 1 ? std::numeric_limits<double>::quiet_NaN()
+                      : std::remainder(7.3 * static_cast<double>(i), 6);
+  density.cdf(x, value);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    if (i % 3 == 1)
+      EXPECT_TRUE(std::isnan(value[i])) << i;
+    else
+      EXPECT_LE(std::abs(value[i] - normal_cdf(x[i])), k_cdf_bound) << i;
+  }
+}
+
 TEST(FittedDensityDefaults, FindSeparatedSpikes) {
   const KnownByLogPdf density(
       [](double x) {

@@ -93,6 +93,9 @@ TEST(MixtureObjective, NamesRowAndColumnOfBadEntries) {
   EXPECT_THAT(text_of({{1, 2, 3}, 2, 2}), HasSubstr("3 numbers, must be 2 rows x 2 columns"));
   borel::SparseLikelihood unsorted{{0, 2}, {1, 0}, {1, 1}, 2};
   EXPECT_THROW(borel::mixture_objective("bad", unsorted), borel::MethodError);
+  // A bound beyond the values: the rows there are not looked at.
+  borel::SparseLikelihood beyond{{0, 1 << 20, 2}, {0, 1}, {1, 1}, 1 << 21};
+  EXPECT_THROW(borel::mixture_objective("bad", beyond), borel::MethodError);
 }
 
 TEST(DenseKernels, AgreeWithPlainLoopsForEverySize) {

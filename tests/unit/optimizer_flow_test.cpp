@@ -12,6 +12,7 @@
 #include "borel/optimizer.hpp"
 #include "built_plugins.hpp"
 #include "contract/optimizer_subject.hpp"
+#include "dataset/dataset_writer.hpp"
 #include "dataset/recipes.hpp"
 #include "protocols/problems.hpp"
 #include "protocols/protocol.hpp"
@@ -140,6 +141,38 @@ TEST(GradientFault, NamesTheCoordinate) {
   for (const auto& f : borel::contract::assorted_problems(7, Seed{1}))
     EXPECT_EQ(borel::contract::gradient_fault(*f, borel::contract::random_point(7, Seed{2})), "")
         << f->name();
+}
+
+TEST(FreeEnergyProblems, RefuseSizesThatAreNone) {
+  const auto made = [](const char* domain, auto&& add) {
+    borel::DatasetWriter writer(borel::DatasetKind::problem, "sizes", "Sizes", "made here", "CC0");
+    for (const auto& [name, text] :
+         {std::pair{"objective", "free_energy"}, std::pair{"domain", domain}, std::pair{"potential", "none"},
+          std::pair{"interaction", "none"}, std::pair{"exact", "gaussian"}})
+      writer.attribute("", name, std::string(text));
+    for (const auto& [name, value] : {std::pair{"diffusion", 1.0}, std::pair{"power", 1.0},
+                                      std::pair{"start_mean", 0.0}, std::pair{"start_sd", 1.0}})
+      writer.attribute("", name, value);
+    add(writer);
+    writer.seal();
+    return borel::Dataset::from(writer);
+  };
+  const auto grid = [&](std::int64_t n_cells) {
+    return made("grid", [&](borel::DatasetWriter& writer) {
+      writer.array<double>("grid/begin", {0}, {1});
+      writer.array<double>("grid/end", {1}, {1});
+      writer.array<std::int64_t>("grid/n_cells", {n_cells}, {1});
+    });
+  };
+  EXPECT_EQ(borel::make_free_energy(*grid(8), 2)->size(), 16);
+  for (const std::int64_t n_cells : {std::int64_t{0}, std::int64_t{-3}, std::int64_t{1} << 62})
+    EXPECT_THROW(borel::make_free_energy(*grid(n_cells), 4), borel::DatasetError) << n_cells;
+  const auto particles = [&](double n) {
+    return made("particles", [&](borel::DatasetWriter& writer) { writer.attribute("", "n_particles", n); });
+  };
+  EXPECT_EQ(borel::make_objective(*particles(5))->size(), 5);
+  for (const double n : {0.0, -1.0, 2.5, 1e300})
+    EXPECT_THROW(borel::make_objective(*particles(n)), borel::DatasetError) << n;
 }
 
 TEST(ProblemRecipes, EveryProblemBecomesAnObjectiveThatKeepsItsOptimum) {

@@ -100,6 +100,19 @@ TEST(Scratch, GivesBackInReverseOrderAndReusesMemory) {
   }
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+TEST(ScratchDeathTest, AddressSanitizerSeesBothEndsOfAPiece) {
+  const borel::Scratch<float> before(16), piece(10), after(16);
+  volatile float* const x = piece.data();
+  EXPECT_TRUE(std::isnan(x[9]));  // not written yet
+  EXPECT_DEATH(x[10] = 1, "use-after-poison");
+  EXPECT_DEATH(x[-1] = 1, "use-after-poison");
+  float* gone = nullptr;
+  { gone = borel::Scratch<float>(10).data(); }
+  EXPECT_DEATH(*static_cast<volatile float*>(gone) = 1, "use-after-poison");
+}
+#endif
+
 TEST(StopToken, StopsByFlagAndByDeadline) {
   EXPECT_FALSE(borel::StopToken().stop_requested());
   std::atomic<bool> flag{false};

@@ -45,7 +45,8 @@ class CaptureTest : public testing::Test {
     config.model.train_length = k_n;
     config.n_steps = 3;
     config.n_batch = config.n_chunk = 2;
-    probe::Trainer trainer(config, registry(), find_dataset(config.dataset)->bytes("train"));
+    const auto letters = find_dataset(config.dataset);
+    probe::Trainer trainer(config, registry(), letters->bytes("train"));
     while (trainer.state().step < config.n_steps) trainer.step();
     probe::save_checkpoint(folder_ / "model.h5", trainer.architecture(), config, trainer.state(), {digest},
                            false);
@@ -154,6 +155,24 @@ TEST_F(CaptureTest, ConcentrationOfATextCountsTheKeysBefore) {
   EXPECT_EQ(metrics.at("rank"), 1);
   input.methods[0] = parse_method_spec("nystrom", "attention");
   EXPECT_THAT(protocol.refuses(input), HasSubstr("not causal"));
+}
+
+// Closed forms are those of queries that see all keys.
+TEST_F(CaptureTest, ConcentrationOfATextHasNoClosedForm) {
+  CellInput input = zeros(20);
+  DatasetWriter writer(DatasetKind::qkv, "zeros", "zeros", "a test", "CC0");
+  for (const char* name : {"q", "k", "v"}) {
+    const auto values = input.dataset->floats(name);
+    writer.array(name, std::vector<float>(values.begin(), values.end()), {1, 20, 8});
+  }
+  for (const char* name : {"truth/beta", "truth/gamma"})
+    writer.array(name, std::vector<double>(20, 1.0), {1, 20});
+  writer.attribute("", "causal", std::int64_t{1});
+  writer.seal();
+  input.dataset = Dataset::from(writer);
+  const CellResult result = find_protocol("attention.concentration").run(input);
+  ASSERT_EQ(result.curves.size(), 1U);
+  EXPECT_EQ(result.curves.front().x.size(), 10U);  // the measured half
 }
 
 TEST_F(CaptureTest, RankAndMapOfALongTextAreOfKeysThatAreSeen) {

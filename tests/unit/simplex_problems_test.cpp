@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -260,6 +261,20 @@ TEST(SimplexProblems, AreMadeFromDatasets) {
   const auto& f = static_cast<const borel::SimplexObjective&>(*objective);
   EXPECT_DOUBLE_EQ(f.value(std::vector<double>{0.5, 0.5}), 0.5 * (0.5 + 0.25) - 2 * 0.75);
   EXPECT_EQ(f.name(), "assets");
+}
+
+TEST(SimplexProblems, RefuseNumbersOfRowsThatAreNone) {
+  for (const double n_rows : {0.0, -1.0, 1.5, 1e300, std::numeric_limits<double>::quiet_NaN()}) {
+    borel::DatasetWriter writer(borel::DatasetKind::problem, "sparse", "Two columns", "made here", "CC0");
+    writer.attribute("", "objective", std::string("sparse_mixture"));
+    writer.attribute("", "domain", std::string("simplex"));
+    writer.attribute("", "n_rows", n_rows);
+    writer.array<std::int64_t>("begin", {0, 1, 2}, {3});
+    writer.array<std::int64_t>("row", {0, 0}, {2});
+    writer.array<double>("value", {1, 2}, {2});
+    writer.seal();
+    EXPECT_THROW(borel::make_objective(*borel::Dataset::from(writer)), borel::DatasetError) << n_rows;
+  }
 }
 
 /// A problem whose data come from the seed.

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -235,6 +238,18 @@ double Dataset::number(std::string_view object, std::string_view name) const {
   }
   throw DatasetError(
       fmt::format("{}: object /{} has no numeric attribute '{}'", state_->info.path, object, name));
+}
+
+std::int64_t Dataset::integer(std::string_view object, std::string_view name, std::int64_t least,
+                              std::int64_t most) const {
+  assert(most <= std::int64_t{1} << std::numeric_limits<double>::digits);
+  const double value = number(object, name);
+  if (!(value >= static_cast<double>(least) && value <= static_cast<double>(most)) ||
+      value != std::floor(value))
+    throw DatasetError(
+        fmt::format("{}: attribute '{}' of object /{} must be a whole number from {} to {}, it is {}",
+                    state_->info.path, name, object, least, most, value));
+  return static_cast<std::int64_t>(value);
 }
 
 DatasetInfo read_dataset_info(const std::filesystem::path& file) {

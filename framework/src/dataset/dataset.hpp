@@ -62,6 +62,9 @@ class Dataset {
   std::string attribute(std::string_view object, std::string_view name) const;
   /// A numeric attribute. @throws DatasetError: missing, or not a number
   double number(std::string_view object, std::string_view name) const;
+  /// A whole number. @param most  at most 2^53 @throws DatasetError: missing, not a number, not whole, outside [least, most]
+  std::int64_t integer(std::string_view object, std::string_view name, std::int64_t least,
+                       std::int64_t most) const;
 
   /// Reads every value and compares the content digest. @throws DatasetError. O(bytes).
   void verify() const;

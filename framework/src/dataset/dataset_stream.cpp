@@ -67,8 +67,8 @@ void DatasetStream::read_all() {
 Samples DatasetStream::next() {
   stop_.throw_if_stopped();
   if (!started_) {
-    started_ = true;
     reader_ = std::thread([this] { read_all(); });
+    started_ = true;
   }
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return !ready_.empty() || all_read_; });

@@ -80,6 +80,16 @@ std::vector<T> converted(const DatasetWriter::Values& values) {
   return out;
 }
 
+/// Text from a table or an array of numbers: one byte each.
+std::vector<std::uint8_t> text_bytes(const NpyArray& array, const std::string& who) {
+  if (array.type == h5::ElementType::uint8) return std::get<std::vector<std::uint8_t>>(array.values);
+  for (const double number : converted<double>(array.values))
+    if (!(number >= 0 && number <= 255) || number != std::floor(number))
+      throw DatasetError(
+          fmt::format("{}: a text is made of bytes, whole numbers from 0 to 255; it has {}", who, number));
+  return converted<std::uint8_t>(array.values);
+}
+
 void put(DatasetWriter& writer, const std::string& name, NpyArray array, DatasetKind kind) {
   const bool index = name.starts_with("split/") || name == "grid/n_cells";
   if (index && array.type != h5::ElementType::int64) {
@@ -166,7 +176,7 @@ DatasetWriter import_dataset(const ImportRequest& request) {
     taken.insert(name);
     NpyArray array = load(input, request);
     if (request.kind == DatasetKind::tokens && request.inputs.size() == 1 && name == "train") {
-      const auto all = converted<std::uint8_t>(array.values);
+      const auto all = text_bytes(array, input.file.string());
       if (!(request.test_share > 0 && request.test_share < 1))
         throw DatasetError(
             fmt::format("the test share must lie between 0 and 1, it is {}", request.test_share));

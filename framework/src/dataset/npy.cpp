@@ -77,9 +77,9 @@ NpyArray parse_npy(std::string_view bytes, std::string_view who) {
   if (version < 1 || version > 3) throw DatasetError(fmt::format("{}: unknown NPY version {}", who, version));
   const std::size_t length_bytes = version == 1 ? 2 : 4;
   std::size_t header_size = 0;
-  for (std::size_t i = length_bytes; i-- > 0;)
-    header_size = header_size << 8 | static_cast<unsigned char>(bytes.size() > 8 + i ? bytes[8 + i] : 0);
-  if (header_size > bytes.size() - std::min(bytes.size(), 8 + length_bytes))
+  for (std::size_t i = length_bytes; i-- > 0 && bytes.size() >= 8 + length_bytes;)
+    header_size = header_size << 8 | static_cast<unsigned char>(bytes[8 + i]);
+  if (bytes.size() < 8 + length_bytes || header_size > bytes.size() - (8 + length_bytes))
     throw DatasetError(fmt::format("{}: the NPY header ends too early", who));
   const std::string_view header = bytes.substr(8 + length_bytes, header_size);
   const std::string_view data = bytes.substr(8 + length_bytes + header_size);

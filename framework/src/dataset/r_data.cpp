@@ -129,7 +129,7 @@ class Unserializer {
   }
 
   static void take_names(const RValue& attributes, RValue& owner) {
-    for (std::size_t i = 0; i < attributes.items.size(); ++i)
+    for (std::size_t i = 0; i < std::min(attributes.items.size(), attributes.names.size()); ++i)
       if (attributes.names[i] == "names")
         for (const RValue& name : attributes.items[i].items) owner.names.push_back(name.text);
   }

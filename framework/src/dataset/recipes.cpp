@@ -60,7 +60,7 @@ MadeDataset make_dataset(std::string_view id, const std::filesystem::path& folde
     try {
       const auto dataset = Dataset::open(file);
       if (dataset->has_attribute("", "recipe_version") &&
-          static_cast<int>(dataset->number("", "recipe_version")) == recipe->version)
+          dataset->number("", "recipe_version") == recipe->version)
         return {file, dataset->info().content_digest, true};
     } catch (const DatasetError&) {
       // A damaged file is replaced below: that is what the user asked for by "make".

@@ -21,7 +21,7 @@ void copy_stored(const std::string& id, DatasetWriter& writer) {
   }
   for (const char* name : {"training", "text_digest"})
     writer.attribute("", name, stored->attribute("", name));
-  writer.attribute("", "step", static_cast<std::int64_t>(stored->number("", "step")));
+  writer.attribute("", "step", stored->integer("", "step", 0, 100000000));
   writer.attribute("", "held_out_bits", stored->number("", "held_out_bits"));
 }
 

@@ -1,5 +1,6 @@
 #include "dataset/run_program.hpp"
 
+#include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@ namespace borel {
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const std::filesystem::path& folder) {
   std::array<int, 2> pipe_ends{};
-  if (::pipe(pipe_ends.data()) != 0) return {127, "no pipe available"};
+  if (::pipe2(pipe_ends.data(), O_CLOEXEC) != 0) return {127, "no pipe available"};
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());

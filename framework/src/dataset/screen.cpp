@@ -1,5 +1,6 @@
 #include "dataset/screen.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -63,7 +64,7 @@ void limit(int resource, rlim_t value) {
 
 void screen_dataset(const std::filesystem::path& file) {
   std::array<int, 2> pipe_ends{};
-  if (::pipe(pipe_ends.data()) != 0)
+  if (::pipe2(pipe_ends.data(), O_CLOEXEC) != 0)
     throw DatasetError(fmt::format("{}: cannot screen the file: {}", file.string(), std::strerror(errno)));
   pid_t child = -1;
   {

@@ -61,7 +61,7 @@ TrainingConfig checkpoint_config(const Dataset& model) {
 
 Checkpoint load_checkpoint(const Dataset& model, const Architecture& architecture) {
   Checkpoint out{checkpoint_config(model), {}, model.attribute("", "text_digest")};
-  out.state.step = static_cast<index_t>(model.number("", "step"));
+  out.state.step = model.integer("", "step", 0, out.config.n_steps);
   out.state.parameters.resize(static_cast<std::size_t>(architecture.n_parameters()));
   for (const ParameterSlice& slice : architecture.slices()) {
     check_shape(model, slice);

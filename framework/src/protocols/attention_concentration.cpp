@@ -205,7 +205,10 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     result.metrics.push_back({"max_weight", "", mean(largest), Direction::higher_is_better});
     result.metrics.push_back({"rank", "", static_cast<double>(rank), Direction::none});
     const Rows measured = rows_of(q, s.first_measured(), s.n_measured());
-    add_curves(input, measured.view, s.n_k, sparsity, result);
+    if (s.is_text || !input.dataset->has("truth/gamma") || !input.dataset->has("truth/beta"))
+      add_plain_curve(measured.view, sparsity, result);
+    else
+      add_curves(input, measured.view, s.n_k, sparsity, result);
     result.pictures.push_back(std::move(map));
     return result;
   }
@@ -231,7 +234,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     if (!s.is_text) return s;
     s.n_q = s.n_k = std::min<index_t>(s.n_q, s.n_k);
     if (data.has_attribute("", "train_length"))
-      s.train_length = static_cast<index_t>(data.number("", "train_length"));
+      s.train_length = data.integer("", "train_length", 0, 1LL << 40);
     return s;
   }
 
@@ -304,12 +307,9 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     return truths;
   }
 
-  /// S against |q|; or, for Gaussian keys, against gamma = sigma |q| with one line per beta / gamma, beside
-  /// its closed form.
+  /// For Gaussian keys S against gamma = sigma |q| with one line per beta / gamma, beside its closed form.
   static void add_curves(const CellInput& input, TensorView<const float, 3> q, index_t n_keys,
                          const std::vector<double>& sparsity, CellResult& result) {
-    if (!input.dataset->has("truth/gamma") || !input.dataset->has("truth/beta"))
-      return add_plain_curve(q, sparsity, result);
     const std::vector<ConcentrationTruth> truths = closed_form(input, q, n_keys);
     std::vector<double> exact, spread;
     for (const ConcentrationTruth& truth : truths)
@@ -341,6 +341,7 @@ class AttentionConcentration final : public ProtocolWithOptions<Options> {
     if (is_judged) result.metrics.push_back({"sparsity_error", "", error, Direction::lower_is_better});
   }
 
+  /// S against |q|.
   static void add_plain_curve(TensorView<const float, 3> q, const std::vector<double>& sparsity,
                               CellResult& result) {
     std::vector<std::pair<double, double>> points;

@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "protocols/attention_call.hpp"
+#include "protocols/image_arrays.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
 
@@ -26,7 +27,8 @@ struct Options {
   double tau = 1.5;
 
   void declare(ParamBinder& p) {
-    p.text("image", image, "Name of the image in the dataset; empty = the first.");
+    p.text("image", image,
+           "Name of the image in the dataset, or of a set, whose first is taken; empty = the first.");
     p.integer("crop", crop, Range::closed(16, 512), "pixels",
               "Side of the square that is denoised; its place is random.");
     p.integer("patch", patch, Range::closed(1, 15), "pixels", "Side of a patch, odd.");
@@ -86,10 +88,10 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
 
   std::string refuses(const CellInput& input) const override {
     const Options options = read(input.options);
-    const std::vector<std::int64_t> shape = input.dataset->shape(image_name(input, options));
-    if (shape[0] < options.crop || shape[1] < options.crop)
-      return fmt::format("the image has {} x {} pixels, the crop {} x {}", shape[0], shape[1], options.crop,
-                         options.crop);
+    const ImageArray array = chosen_array(input, options);
+    if (array.height < options.crop || array.width < options.crop)
+      return fmt::format("the image has {} x {} pixels, the crop {} x {}", array.height, array.width,
+                         options.crop, options.crop);
     const index_t n = options.crop * options.crop;
     const std::vector<double> coordinates = pixel_coordinates(options.crop);
     return refuses_setting(make_attention_pair(input), 1, n, n, d_key(options), 2, setting(n, coordinates));
@@ -126,9 +128,9 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
   }
 
  private:
-  static std::string image_name(const CellInput& input, const Options& options) {
-    if (!options.image.empty()) return options.image;
-    return input.dataset->children("").front();
+  static ImageArray chosen_array(const CellInput& input, const Options& options) {
+    return image_array(*input.dataset,
+                       options.image.empty() ? image_names(*input.dataset).front() : options.image);
   }
 
   static index_t d_key(const Options& options) { return options.patch * options.patch + 3; }
@@ -189,20 +191,19 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
 
    private:
     void cut(const CellInput& input, const Options& options) {
-      const std::string name = image_name(input, options);
-      const std::vector<std::int64_t> shape = input.dataset->shape(name);
-      const std::span<const std::uint8_t> bytes = input.dataset->bytes(name);
-      const index_t side = options.crop, channels = shape[2];
+      const ImageArray array = chosen_array(input, options);
+      const std::span<const std::uint8_t> samples = array.image(0);
+      const index_t side = options.crop, channels = array.channels;
       Rng place(input.seed.derive("place"));
-      const index_t y0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(shape[0] - side + 1)));
-      const index_t x0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(shape[1] - side + 1)));
+      const auto y0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(array.height - side + 1)));
+      const auto x0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(array.width - side + 1)));
       Rng noise(input.seed.derive("noise"));
       clean_.side = noisy_.side = side;
       for (index_t y = 0; y < side; ++y)
         for (index_t x = 0; x < side; ++x) {
           double grey = 0;
           for (index_t c = 0; c < channels; ++c)
-            grey += bytes[static_cast<std::size_t>(((y0 + y) * shape[1] + x0 + x) * channels + c)];
+            grey += samples[static_cast<std::size_t>(((y0 + y) * array.width + x0 + x) * channels + c)];
           clean_.pixels.push_back(grey / static_cast<double>(channels));
           noisy_.pixels.push_back(clean_.pixels.back() + options.noise * noise.normal());
         }

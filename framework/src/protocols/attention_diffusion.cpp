@@ -13,6 +13,7 @@
 #include "probe/denoiser.hpp"
 #include "probe/denoiser_pass.hpp"
 #include "protocols/attention_call.hpp"
+#include "protocols/image_arrays.hpp"
 #include "protocols/linear_denoiser.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
@@ -98,31 +99,32 @@ struct Photographs {
   std::vector<probe::GreyImage> train, test;
 };
 
-std::vector<std::string> image_names(const CellInput& input, const Options& options) {
-  return options.image.empty() ? input.dataset->children("") : std::vector<std::string>{options.image};
+std::vector<std::string> chosen_names(const CellInput& input, const Options& options) {
+  return options.image.empty() ? image_names(*input.dataset) : std::vector<std::string>{options.image};
 }
 
-probe::GreyImage columns(std::span<const std::uint8_t> bytes, const std::vector<std::int64_t>& shape,
-                         index_t begin, index_t end) {
-  probe::GreyImage part{shape[0], end - begin};
-  for (index_t y = 0; y < shape[0]; ++y)
+probe::GreyImage columns(const ImageArray& array, index_t image, index_t begin, index_t end) {
+  const std::span<const std::uint8_t> samples = array.image(image);
+  probe::GreyImage part{array.height, end - begin};
+  for (index_t y = 0; y < array.height; ++y)
     for (index_t x = begin; x < end; ++x) {
       double grey = 0;
-      for (index_t c = 0; c < shape[2]; ++c)
-        grey += bytes[static_cast<std::size_t>((y * shape[1] + x) * shape[2] + c)];
-      part.pixels.push_back(static_cast<float>(grey / static_cast<double>(shape[2]) / 127.5 - 1));
+      for (index_t c = 0; c < array.channels; ++c)
+        grey += samples[static_cast<std::size_t>((y * array.width + x) * array.channels + c)];
+      part.pixels.push_back(static_cast<float>(grey / static_cast<double>(array.channels) / 127.5 - 1));
     }
   return part;
 }
 
 Photographs photographs(const CellInput& input, const Options& options) {
   Photographs out;
-  for (const std::string& name : image_names(input, options)) {
-    const std::vector<std::int64_t> shape = input.dataset->shape(name);
-    const auto bytes = input.dataset->bytes(name);
-    const index_t border = shape[1] - std::llround(options.held_out * static_cast<double>(shape[1]));
-    out.train.push_back(columns(bytes, shape, 0, border));
-    out.test.push_back(columns(bytes, shape, border, shape[1]));
+  for (const std::string& name : chosen_names(input, options)) {
+    const ImageArray array = image_array(*input.dataset, name);
+    const index_t border = array.width - std::llround(options.held_out * static_cast<double>(array.width));
+    for (index_t i = 0; i < array.n_images; ++i) {
+      out.train.push_back(columns(array, i, 0, border));
+      out.test.push_back(columns(array, i, border, array.width));
+    }
   }
   return out;
 }

@@ -79,8 +79,7 @@ RecallSequences sequences_of(const Dataset& dataset, std::string_view split) {
   const std::string targets = fmt::format("target/{}", split);
   if (!dataset.has(split) || !dataset.has(targets) || !dataset.has_attribute("", "sequence_length"))
     return {};
-  return {dataset.bytes(split), dataset.bytes(targets),
-          static_cast<index_t>(dataset.number("", "sequence_length"))};
+  return {dataset.bytes(split), dataset.bytes(targets), dataset.integer("", "sequence_length", 1, 1 << 16)};
 }
 
 probe::TrainingConfig configuration(const CellInput& input, const Options& options, index_t width) {

@@ -11,6 +11,7 @@
 #include "borel/error.hpp"
 #include "lossless/image_codec.hpp"
 #include "lossless/rival_codecs.hpp"
+#include "protocols/image_arrays.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
 
@@ -34,25 +35,14 @@ struct Options {
   }
 };
 
-std::vector<std::string> image_names(const Dataset& dataset) {
-  if (dataset.has("images")) return {"images"};
-  return dataset.children("");
-}
-
 std::vector<Image> images_of(const Dataset& dataset) {
   std::vector<Image> images;
   for (const std::string& name : image_names(dataset)) {
-    const std::vector<std::int64_t> shape = dataset.shape(name);
-    const std::span<const std::uint8_t> bytes = dataset.bytes(name);
-    const std::size_t axes = shape.size();
-    const std::int64_t height = shape[axes - 3], width = shape[axes - 2], channels = shape[axes - 1];
-    const auto size = static_cast<std::size_t>(height * width * channels);
-    for (std::size_t at = 0; size > 0 && at + size <= bytes.size(); at += size)
-      images.push_back({height,
-                        width,
-                        channels,
-                        {bytes.begin() + static_cast<std::ptrdiff_t>(at),
-                         bytes.begin() + static_cast<std::ptrdiff_t>(at + size)}});
+    const ImageArray array = image_array(dataset, name);
+    for (index_t i = 0; i < array.n_images; ++i) {
+      const auto samples = array.image(i);
+      images.push_back({array.height, array.width, array.channels, {samples.begin(), samples.end()}});
+    }
   }
   return images;
 }
@@ -105,22 +95,13 @@ class DensityLossless final : public ProtocolWithOptions<Options> {
     };
   }
 
-  std::string refuses(const CellInput& input) const override {
-    if (image_names(*input.dataset).empty()) return "the dataset has no image";
-    for (const std::string& name : image_names(*input.dataset)) {
-      const std::vector<std::int64_t> shape = input.dataset->shape(name);
-      for (const std::int64_t extent : shape)
-        if (extent == 0) return fmt::format("image '{}' has no samples", name);
-    }
-    return {};
-  }
+  std::string refuses(const CellInput&) const override { return {}; }
 
   double memory_bytes(const CellInput& input) const override {
     double most = 0;
     for (const std::string& name : image_names(*input.dataset)) {
-      const std::vector<std::int64_t> shape = input.dataset->shape(name);
-      const std::size_t axes = shape.size();
-      most = std::max(most, PixelModel::memory_bytes(shape[axes - 3], shape[axes - 2], shape[axes - 1]));
+      const ImageArray array = image_array(*input.dataset, name);
+      most = std::max(most, PixelModel::memory_bytes(array.height, array.width, array.channels));
     }
     const auto method = input.registry->make<DensityEstimator>(input.methods.front());
     return most + method->fit_memory_bytes(read(input.options).fit_samples, 1);

@@ -14,6 +14,9 @@
 namespace borel {
 namespace {
 
+// Of what an attribute alone declares: memory is taken before a method can refuse.
+constexpr std::int64_t k_most_rows = 1 << 28, k_most_dims = 1 << 12, k_most_cells = 1 << 24;
+
 std::vector<double> array(const Dataset& dataset, std::string_view name) {
   const std::span<const double> values = dataset.doubles(name);
   return {values.begin(), values.end()};
@@ -45,7 +48,7 @@ std::vector<index_t> indices(const Dataset& data, std::string_view name) {
 
 SimplexProblem sparse_mixture(ProblemInfo info, const Dataset& data) {
   SparseLikelihood likelihood{indices(data, "begin"), indices(data, "row"), array(data, "value"),
-                              static_cast<index_t>(data.number("", "n_rows"))};
+                              data.integer("", "n_rows", 1, k_most_rows)};
   return mixture_problem(std::move(info), std::move(likelihood));
 }
 
@@ -159,7 +162,12 @@ std::unique_ptr<Objective> make_free_energy(const Dataset& data, index_t refinem
     for (const char* name : {"grid/begin", "grid/end", "grid/n_cells"})
       if (!data.has(name)) throw DatasetError(fmt::format("dataset '{}': array /{} is missing", id, name));
     GridSpec grid{array(data, "grid/begin"), array(data, "grid/end"), indices(data, "grid/n_cells")};
-    for (index_t& n : grid.n_cells) n *= refinement;
+    for (index_t& n : grid.n_cells) {
+      if (n < 1 || n > k_most_cells)
+        throw DatasetError(
+            fmt::format("dataset '{}': array /grid/n_cells has {}, must be 1 to {}", id, n, k_most_cells));
+      n *= refinement;
+    }
     std::vector<double> start;
     if (data.has("start")) {
       if (refinement != 1)
@@ -172,11 +180,11 @@ std::unique_ptr<Objective> make_free_energy(const Dataset& data, index_t refinem
   }
   if (data.has("particles"))
     return particle_problem(free_energy_spec(data, columns(data, "particles")), array(data, "particles"));
-  const index_t dims = data.has_attribute("", "n_dims") ? static_cast<index_t>(data.number("", "n_dims")) : 1;
+  const index_t dims = data.has_attribute("", "n_dims") ? data.integer("", "n_dims", 1, k_most_dims) : 1;
   if (!data.has_attribute("", "n_particles"))
     throw DatasetError(
         fmt::format("dataset '{}': particles need the array /particles or the attribute n_particles", id));
-  return particle_problem(free_energy_spec(data, dims), static_cast<index_t>(data.number("", "n_particles")));
+  return particle_problem(free_energy_spec(data, dims), data.integer("", "n_particles", 1, k_most_rows));
 }
 
 bool is_problem_plugin(std::string_view dataset_name) {

@@ -114,7 +114,8 @@ Figure heat_map_figure(const ComparisonGroup& group, const MetricInfo& metric) {
     std::vector<double> costs;
     for (std::size_t e = 0; e < n_entries; ++e) {
       column.push_back(summarise(group, e, d, metric.name));
-      costs.push_back(column.back().values.empty()                      ? BlockTable::k_no_value
+      // The mean of infinities of both signs is none.
+      costs.push_back(std::isnan(column.back().mean)                    ? BlockTable::k_no_value
                       : metric.direction == Direction::higher_is_better ? -column.back().mean
                                                                         : column.back().mean);
     }

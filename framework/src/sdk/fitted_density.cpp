@@ -163,7 +163,10 @@ void FittedDensity::cdf(std::span<const double> x, std::span<double> out) const 
   need_one_dimension(*this, "cdf");
   std::vector<std::size_t> order(x.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return x[i] < x[j]; });
+  // No number stands after all numbers: `<` alone would not be an order.
+  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) {
+    return x[i] < x[j] || (std::isnan(x[j]) && !std::isnan(x[i]));
+  });
 
   const std::vector<double> breaks = breakpoints(*this);
   double mass = 0;  // up to `at`

@@ -205,12 +205,13 @@ class SparseMixture final : public MixtureObjective {
           "the sparse likelihood has {} column bounds, {} rows, {} values; must be n + 1 bounds from 0 to "
           "the number of values, and a row for each value",
           begin_.size(), row_.size(), value_.size()));
+    for (std::size_t j = 1; j < begin_.size(); ++j)
+      if (begin_[j] < begin_[j - 1])
+        fail(fmt::format("column bound {} is {}, less than the one before, {}", j, begin_[j], begin_[j - 1]));
     std::vector<char> reached(static_cast<std::size_t>(n_rows_), 0);
     for (index_t j = 0; j < size(); ++j) {
       const index_t first = begin_[static_cast<std::size_t>(j)],
                     last = begin_[static_cast<std::size_t>(j) + 1];
-      if (last < first)
-        fail(fmt::format("column bound {} is {}, less than the one before, {}", j + 1, last, first));
       for (index_t k = first, before = -1; k < last; ++k) {
         const index_t row = row_[static_cast<std::size_t>(k)];
         const double value = value_[static_cast<std::size_t>(k)];

@@ -7,6 +7,12 @@
 #include <sys/mman.h>
 #include <tbb/task_arena.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+
+#include <cstring>
+#endif
+
 #include "borel/error.hpp"
 
 namespace borel {
@@ -47,6 +53,23 @@ std::unique_ptr<std::byte, AlignedDelete> aligned_memory(std::size_t capacity) {
   return {memory, AlignedDelete{capacity}};
 }
 
+// AddressSanitizer sees one block in a chunk. It is told which bytes are in use, with a gap after each piece, and the bytes
+// of a new piece are not numbers: whoever reads before writing is found by results.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t k_gap_bytes = k_alignment;
+void open_memory(std::byte* memory, std::size_t size_bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(memory, size_bytes);
+  std::memset(memory, 0xFF, size_bytes);
+}
+void close_memory(std::byte* memory, std::size_t size_bytes) {
+  ASAN_POISON_MEMORY_REGION(memory, size_bytes);
+}
+#else
+constexpr std::size_t k_gap_bytes = 0;
+void open_memory(std::byte*, std::size_t) {}
+void close_memory(std::byte*, std::size_t) {}
+#endif
+
 /// Stack of memory in a few chunks. A position in the stack is the number of bytes before it in all chunks
 /// together.
 class Arena {
@@ -54,18 +77,18 @@ class Arena {
   std::size_t mark() const { return chunks_.empty() ? 0 : chunks_[current_].begin + chunks_[current_].used; }
 
   void* take(std::size_t size_bytes) {
-    size_bytes = (size_bytes + k_alignment - 1) / k_alignment * k_alignment;
-    if (chunks_.empty() || chunks_[current_].capacity - chunks_[current_].used < size_bytes)
-      advance(size_bytes);
+    const std::size_t taken = (size_bytes + k_alignment - 1) / k_alignment * k_alignment + k_gap_bytes;
+    if (chunks_.empty() || chunks_[current_].capacity - chunks_[current_].used < taken) advance(taken);
     Chunk& chunk = chunks_[current_];
-    void* memory = chunk.memory.get() + chunk.used;
-    chunk.used += size_bytes;
+    std::byte* memory = chunk.memory.get() + chunk.used;
+    chunk.used += taken;
+    open_memory(memory, size_bytes);
     return memory;
   }
 
   void give_back(std::size_t mark) {
-    while (mark < chunks_[current_].begin) chunks_[current_--].used = 0;
-    chunks_[current_].used = mark - chunks_[current_].begin;
+    while (mark < chunks_[current_].begin) chunks_[current_--].shrink(0);
+    chunks_[current_].shrink(mark - chunks_[current_].begin);
     if (mark == 0 && chunks_.size() > 1) {  // empty after growth: settle on one chunk that holds it all
       first_capacity_ = chunks_.back().begin + chunks_.back().capacity;
       chunks_.clear();
@@ -77,6 +100,10 @@ class Arena {
   struct Chunk {
     std::unique_ptr<std::byte, AlignedDelete> memory;
     std::size_t capacity, begin, used;
+    void shrink(std::size_t now_used) {
+      close_memory(memory.get() + now_used, used - now_used);
+      used = now_used;
+    }
   };
 
   /// Makes `current_` a chunk with room; the chunks after it are free.
@@ -87,6 +114,7 @@ class Arena {
       const std::size_t capacity =
           std::max({size_bytes, first_capacity_, next == 0 ? 0 : 2 * chunks_[current_].capacity});
       auto memory = aligned_memory(capacity);
+      close_memory(memory.get(), capacity);
       chunks_.resize(next);
       chunks_.push_back({std::move(memory), capacity, begin, 0});
     }

@@ -70,6 +70,7 @@ double f_tail(double f, double n, double k) {
 }  // namespace
 
 std::vector<double> mid_ranks(std::span<const double> values) {
+  assert(std::ranges::none_of(values, [](double value) { return std::isnan(value); }));
   std::vector<std::size_t> order(values.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });

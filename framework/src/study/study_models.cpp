@@ -58,7 +58,7 @@ ModelState model_state(const StudyModel& model) {
   if (reader.text_attribute("", "training") != probe::training_text(model.config) ||
       (!today.empty() && reader.text_attribute("", "text_digest") != today))
     return ModelState::outdated;
-  return static_cast<index_t>(reader.number_attribute("", "step")) == model.config.n_steps
+  return reader.number_attribute("", "step") == static_cast<double>(model.config.n_steps)
              ? ModelState::trained
              : ModelState::unfinished;
 }

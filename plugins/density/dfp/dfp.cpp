@@ -26,6 +26,8 @@ constexpr std::size_t k_search_points = 512, k_final_points = 2048;
 constexpr double k_rounding = 0x1p-36;  // of u: the last bits would choose among the network's many optima
 constexpr double k_search_tolerance = 1e-4;
 constexpr double k_octaves_of_slope = 3;
+constexpr std::size_t k_most_filters = 8;
+constexpr double k_widest_filter = 32;
 
 class DfpDensity final : public FittedDensity {
  public:
@@ -89,7 +91,7 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
     std::int64_t n_starts = 8, max_iterations = 500;
     double init_scale = 3, tolerance = 1e-6;
     void declare(ParamBinder& p) {
-      p.reals("filters", filters, Range::closed(1, 32), "1",
+      p.reals("filters", filters, Range::closed(1, k_widest_filter), "1",
               "Widths of the hidden layers, whole numbers, 1 to 8 of them.");
       p.integer("n_starts", n_starts, Range::closed(1, 1000), "1",
                 "Random starts; the best one is finished.");
@@ -100,7 +102,7 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
              "Norm of the gradient, relative to max(1, |theta|).");
     }
     void check() const {
-      if (filters.empty() || filters.size() > 8)
+      if (filters.empty() || filters.size() > k_most_filters)
         throw ParamError("'filters' must hold 1 to 8 widths, got " + std::to_string(filters.size()) +
                          "; [3, 3] is usual");
       for (const double filter : filters)
@@ -134,11 +136,16 @@ class Dfp final : public DensityEstimator, public HistogramFit, public DensityHe
   }
 
   std::unique_ptr<FittedDensity> load(const StateReader& in) const override {
-    MonotoneNetwork network(widths_of(in.get("filters")));
+    const std::vector<double> filters = in.get("filters"), placement = in.get("placement");
     std::vector<double> theta = in.get("theta");
-    const std::vector<double> placement = in.get("placement");
-    if (theta.size() != network.n_parameters() || placement.size() != 2 || !(placement[1] > 0))
-      throw MethodError("density dfp: the saved state is not complete; save the fitted density again");
+    const auto check = [](bool good) {
+      if (!good)
+        throw MethodError("density dfp: the saved state is not complete; save the fitted density again");
+    };
+    check(filters.size() <= k_most_filters && placement.size() == 2 && placement[1] > 0);
+    for (const double filter : filters) check(filter >= 1 && filter <= k_widest_filter);
+    MonotoneNetwork network(widths_of(filters));
+    check(theta.size() == network.n_parameters());
     return std::make_unique<DfpDensity>(std::move(network), std::move(theta), placement[0], placement[1],
                                         Outcome{Termination::converged, in.get_text("sentence"), 0});
   }
