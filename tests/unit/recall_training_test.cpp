@@ -97,12 +97,28 @@ TEST(RecallSequences, GapsFollowThePowerLaw) {
   }
 }
 
+// As many slots of one token as pairs: every place after the pairs is a query.
+TEST(RecallSequences, QueriesStandSideBySideInSlotsOfOne) {
+  const Drawn drawn = draw({.length = 15, .n_pairs = 5, .vocabulary = 32, .slot = 1}, 50, 6);
+  for (std::size_t first = 0; first < drawn.inputs.size(); first += 15)
+    for (std::size_t t = 10; t < 15; ++t) {
+      const auto keys = std::span(drawn.inputs).subspan(first, 10);
+      const auto found = std::ranges::find(keys, drawn.inputs[first + t]);
+      ASSERT_NE(found, keys.end()) << "token " << t;
+      EXPECT_EQ((found - keys.begin()) % 2, 0);
+      EXPECT_EQ(drawn.targets[first + t], *(found + 1));
+    }
+}
+
 TEST(RecallSequences, RefuseWhatDoesNotFit) {
   EXPECT_THROW((RecallTask{.length = 31, .n_pairs = 2}.check()), ParamError);
   EXPECT_THROW((RecallTask{.length = 30, .n_pairs = 8}.check()), ParamError);
   EXPECT_THROW((RecallTask{.length = 64, .n_pairs = 16, .vocabulary = 32}.check()), ParamError);
   EXPECT_THROW((RecallTask{.length = 64, .n_pairs = 4, .vocabulary = 512}.check()), ParamError);
   EXPECT_THROW((RecallTask{.power = 0}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.length = 23, .n_pairs = 8, .slot = 1}.check()), ParamError);
+  EXPECT_THROW((RecallTask{.length = 26, .n_pairs = 4, .slot = 4}.check()), ParamError);
+  EXPECT_NO_THROW((RecallTask{.length = 24, .n_pairs = 8, .slot = 1}.check()));
   EXPECT_NO_THROW((RecallTask{.length = 64, .n_pairs = 16, .vocabulary = 34}.check()));
 }
 
@@ -246,11 +262,16 @@ class AttentionMqarTest : public testing::Test {
     out.options.params = {{"widths", "[16, 24]"},
                           {"feed_forward_width", "16"},
                           {"learning_rates", "[0.003, 0.02]"},
+                          {"starts", "1"},
                           {"steps", "250"},
                           {"batch", "32"},
                           {"check_every", "25"}};
     out.seed = Seed{7};
     return out;
+  }
+
+  static const Curve& curve(const CellResult& result, std::string_view name) {
+    return *std::ranges::find(result.curves, name, &Curve::name);
   }
 
   const Protocol& protocol = find_protocol("attention.mqar");
@@ -267,7 +288,29 @@ TEST_F(AttentionMqarTest, SoftmaxSolvesTwoPairsAndReportsItsCache) {
   EXPECT_EQ(by_state.name, "accuracy against state");
   EXPECT_EQ(by_state.x, (std::vector<double>{2 * 16 * 16 * 4, 2 * 16 * 24 * 4}));
   EXPECT_EQ(by_state.y.back(), metric(result, "accuracy"));
-  EXPECT_EQ(result.curves.at(1).x, (std::vector<double>{0.003, 0.02}));
+  EXPECT_EQ(curve(result, "accuracy by learning rate").x, (std::vector<double>{0.003, 0.02}));
+}
+
+// Too few steps to solve it: the starts differ, and the mean lies between them.
+TEST_F(AttentionMqarTest, TellsTheMeanOverStartsAndTheirSpread) {
+  CellInput cell = input("softmax");
+  for (const auto& [name, value] : {std::pair{"widths", "[16]"},
+                                    {"learning_rates", "[0.01]"},
+                                    {"steps", "60"},
+                                    {"check_every", "25"},
+                                    {"starts", "2"}})
+    cell.options.params[name] = value;
+  const CellResult two = protocol.run(cell);
+  const double lowest = metric(two, "accuracy_lowest"), highest = metric(two, "accuracy_highest");
+  EXPECT_LT(lowest, highest);
+  EXPECT_NEAR(metric(two, "accuracy"), (lowest + highest) / 2, 1e-12);
+  EXPECT_EQ(curve(two, "lowest accuracy of a start against state").y, std::vector<double>{lowest});
+  EXPECT_EQ(curve(two, "highest accuracy of a start against state").y, std::vector<double>{highest});
+  EXPECT_EQ(curve(two, "accuracy by step").x, (std::vector<double>{25, 50, 60}));
+  // A start is the same network however many there are.
+  cell.options.params["starts"] = "1";
+  const double first = metric(protocol.run(cell), "accuracy");
+  EXPECT_TRUE(first == lowest || first == highest) << first;
 }
 
 TEST_F(AttentionMqarTest, NetworksOfOneWidthHaveEquallyManyParameters) {
@@ -282,12 +325,16 @@ TEST_F(AttentionMqarTest, SameBitsForOneAndTwoThreads) {
   CellResult results[2];
   for (std::size_t threads : {1, 2}) {
     const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-    results[threads - 1] = protocol.run(input("gated_delta"));
+    CellInput cell = input("gated_delta");
+    cell.options.params["starts"] = "2";
+    cell.options.params["widths"] = "[16]";
+    results[threads - 1] = protocol.run(cell);
   }
-  ASSERT_EQ(results[0].metrics.size(), 5U);
-  for (std::size_t i = 0; i < 5; ++i)
+  ASSERT_EQ(results[0].metrics.size(), protocol.metrics().size());
+  for (std::size_t i = 0; i < results[0].metrics.size(); ++i)
     EXPECT_EQ(results[0].metrics[i].value, results[1].metrics[i].value) << results[0].metrics[i].name;
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(results[0].curves[i].y, results[1].curves[i].y);
+  ASSERT_EQ(results[0].curves.size(), 5U);
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(results[0].curves[i].y, results[1].curves[i].y);
 }
 
 TEST_F(AttentionMqarTest, ALearningRateThatDivergesIsAnAnswer) {
@@ -296,7 +343,7 @@ TEST_F(AttentionMqarTest, ALearningRateThatDivergesIsAnAnswer) {
   cell.options.params["weight_decay"] = "10";  // with rate 1: weights times -9 in each step
   const CellResult result = protocol.run(cell);
   EXPECT_EQ(metric(result, "learning_rate"), 0.003);
-  EXPECT_LT(result.curves.at(1).y.at(1), 0.2);
+  EXPECT_LT(curve(result, "accuracy by learning rate").y.at(1), 0.2);
 }
 
 TEST_F(AttentionMqarTest, SaysWhyItCannotBeMeasured) {

@@ -39,10 +39,11 @@ std::size_t take_slot(std::vector<double>& weights, Rng& rng) {
 }  // namespace
 
 void RecallTask::check() const {
-  if (length % 2 != 0 || n_pairs < 1 || length < 4 * n_pairs)
+  if (n_pairs < 1 || slot < 1 || length < (2 + slot) * n_pairs || (length - 2 * n_pairs) % slot != 0)
     throw ParamError(fmt::format(
-        "recall task: the length must be even and at least 4 tokens for each pair; got {} for {} pairs",
-        length, n_pairs));
+        "recall task: the tokens after the pairs must be whole slots, at least one for each pair; got {} "
+        "tokens with {} pairs and slots of {}",
+        length, n_pairs, slot));
   if (vocabulary > 256 || vocabulary / 2 - 1 < n_pairs)
     throw ParamError(fmt::format(
         "recall task: {} distinct keys and values must fit into a vocabulary of at most 256; got {}", n_pairs,
@@ -59,13 +60,14 @@ void draw_recall_sequence(const RecallTask& task, Rng& rng, std::span<std::uint8
   const auto keys = draw_distinct(1, task.vocabulary / 2, task.n_pairs, rng);
   const auto values = draw_distinct(task.vocabulary / 2, task.vocabulary, task.n_pairs, rng);
   const auto first_slot = static_cast<std::size_t>(2 * task.n_pairs);
-  std::vector<double> weights((inputs.size() - first_slot) / 2);
+  const auto n_tokens = static_cast<std::size_t>(task.slot);
+  std::vector<double> weights((inputs.size() - first_slot) / n_tokens);
   for (std::size_t slot = 0; slot < weights.size(); ++slot)
     weights[slot] = task.power * std::pow(static_cast<double>(slot + 1), task.power - 1);
   for (std::size_t pair = 0; pair < keys.size(); ++pair) {
     inputs[2 * pair] = keys[pair];
     inputs[2 * pair + 1] = values[pair];
-    const std::size_t place = first_slot + 2 * take_slot(weights, rng);
+    const std::size_t place = first_slot + n_tokens * take_slot(weights, rng);
     inputs[place] = keys[pair];
     targets[place] = values[pair];
   }

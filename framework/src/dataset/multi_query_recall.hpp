@@ -4,8 +4,9 @@
 //   inputs   k1 v1 k2 v2 ... kP vP | _ k2 _ _ _ _ k1 _ ...      all pairs first, then every key once more as a query
 //   targets                            v2         v1            at the query itself; nothing is asked elsewhere
 //
-// The places after the pairs are cut into slots of two; a query opens its slot. Key after key takes a free slot, slot
-// g = 1, 2, ... with probability in proportion to power g^(power - 1): most queries come soon, few very late.
+// The places after the pairs are cut into slots of two, as in the authors' code, or of one, so that queries stand side by
+// side; a query opens its slot. Key after key takes a free slot, slot g = 1, 2, ... with probability in proportion to
+// power g^(power - 1): most queries come soon, few very late.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,11 @@
 namespace borel {
 
 struct RecallTask {
-  index_t length = 64;  ///< tokens of a sequence; even, at least 4 n_pairs
+  index_t length = 64;  ///< tokens of a sequence: pairs, then whole slots, at least one for each pair
   index_t n_pairs = 8;  ///< keys, values and queries of a sequence
   index_t vocabulary =
       256;              ///< keys are drawn from [1, vocabulary / 2), values from [vocabulary / 2, vocabulary)
+  index_t slot = 2;     ///< tokens of a slot
   double power = 0.01;  ///< of the law of gaps; 1 = uniform
 
   /// @throws ParamError

@@ -1,4 +1,5 @@
 // Sequences for multi-query associative recall, from easy to hard.
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,7 @@ void fill(const RecallTask& task, DatasetWriter& writer) {
   writer.attribute("", "sequence_length", static_cast<std::int64_t>(task.length));
   writer.attribute("", "n_pairs", static_cast<std::int64_t>(task.n_pairs));
   writer.attribute("", "vocabulary", static_cast<std::int64_t>(task.vocabulary));
+  writer.attribute("", "slot", static_cast<std::int64_t>(task.slot));
   writer.attribute("", "power", task.power);
   add_split(task, "train", 20000, writer);
   add_split(task, "validation", 500, writer);
@@ -44,8 +46,12 @@ void fill(const RecallTask& task, DatasetWriter& writer) {
 }  // namespace
 
 void add_recall_recipes(std::vector<Recipe>& list) {
-  for (const auto& [length, n_pairs] : {std::pair{32, 8}, {64, 8}, {64, 16}, {128, 32}}) {
-    const RecallTask task{.length = length, .n_pairs = n_pairs};
+  constexpr std::array<RecallTask, 5> k_tasks{RecallTask{.length = 32, .n_pairs = 8},
+                                              {.length = 63, .n_pairs = 21, .slot = 1},
+                                              {.length = 64, .n_pairs = 8},
+                                              {.length = 64, .n_pairs = 16},
+                                              {.length = 128, .n_pairs = 32}};
+  for (const RecallTask& task : k_tasks) {
     list.push_back({.id = fmt::format("mqar_n{}_kv{}", task.length, task.n_pairs),
                     .kind = DatasetKind::tokens,
                     .title = fmt::format("Associative recall: {} pairs, then {} queries, in {} tokens",
@@ -53,6 +59,7 @@ void add_recall_recipes(std::vector<Recipe>& list) {
                     .licence = "generated here (no copyright)",
                     .source = "multi-query associative recall, Arora et al. 2023, arXiv:2312.04927",
                     .seed = k_seed,
+                    .version = 2,
                     .make = [task](DatasetWriter& writer) { fill(task, writer); }});
   }
 }

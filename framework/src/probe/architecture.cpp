@@ -229,7 +229,7 @@ Architecture::Architecture(const ModelConfig& config, const Registry& registry) 
     denoiser_.level_in = add_affine("level_in", k_level_features, d, sd(k_level_features));
     denoiser_.level_out = add_affine("level_out", d, d, sd(d));
   } else {
-    embedding_ = add_matrix("embedding", k_vocabulary, d, 0.02);
+    embedding_ = add_matrix("embedding", k_vocabulary, d, config.embedding_sd);
   }
   for (index_t l = 0; l < config.n_layers; ++l) add_layer(l, registry);
   final_norm_ = add_constant("final_norm", d, 1);

@@ -61,7 +61,8 @@ struct ModelConfig {
   /// One for all layers, or one per layer (layer schedules).
   std::vector<MethodSpec> attention{MethodSpec{"attention", "softmax", {}}};
   std::vector<MethodSpec> position{MethodSpec{"position", "rope", {}}};
-  PatchGrid patches;  ///< of a denoiser; train_length is then their number
+  double embedding_sd = 0.02;  ///< of a decoder's embedding at the start
+  PatchGrid patches;           ///< of a denoiser; train_length is then their number
 };
 
 /// A named tensor inside the flat array of all parameters.

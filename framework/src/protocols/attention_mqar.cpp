@@ -4,7 +4,14 @@
 //
 //   The mechanism and the encoding stand in every layer, behind a short convolution on q, k and v (the paper has one
 //   convolution as the first of two layers; here all layers are alike). Width after width, each with a sweep over the
-//   learning rate; the rate is chosen on the validation sequences, not on the test sequences.
+//   learning rate, each rate from several starts: when a network leaves the plateau before it binds the first pairs hangs
+//   on the start, down to the last bits of a sum. The rate is the one with the largest mean over the starts on the
+//   validation sequences, not on the test sequences; what is told is that rate's mean on the test sequences, its lowest
+//   and its highest start. (The paper tells the best network of the sweep, which is a maximum over luck.)
+//   An embedding starts with a standard deviation of 1 / sqrt(width), as the matrices that read it. With the 0.02 of language
+//   models, the first layer's output is many times as large as the token it is added to: after 700 steps on
+//   mqar_n64_kv16 (width 22, batches of 16) gated_delta answers 0.20, 0.35 and 0.02 from three starts, with 0.1 in its
+//   place 0.11, 0.90 and 0.85, with 0.5 0.77, 0.53 and 0.91.
 //   Networks of one width have equally many parameters: what a mechanism brings along (gates, decays, tables) is taken
 //   from the hidden units of the feed-forward part.
 #include <fmt/format.h>
@@ -29,6 +36,7 @@ struct Options {
   std::int64_t feed_forward_width = 64;
   std::int64_t short_convolution = 3;
   std::vector<double> learning_rates{0.01, 0.03, 0.1};
+  std::int64_t starts = 3;
   std::int64_t steps = 1000;
   std::int64_t batch = 32;
   double weight_decay = 0.1;
@@ -46,6 +54,9 @@ struct Options {
               "Taps of the causal convolution on q, k and v; 0 switches it off.");
     p.reals("learning_rates", learning_rates, Range::closed(1e-6, 1), "1",
             "Peak rates of AdamW that are tried, ascending.");
+    p.integer(
+        "starts", starts, Range::closed(1, 100), "1",
+        "Networks for each rate, with initial values and batches of their own; metrics are means over them.");
     p.integer("steps", steps, Range::closed(1, 1000000), "1",
               "Updates; the rate rises over a tenth of them, then falls to zero as a cosine.");
     p.integer("batch", batch, Range::closed(k_chunk, 4096), "sequences",
@@ -90,6 +101,7 @@ probe::TrainingConfig configuration(const CellInput& input, const Options& optio
   config.model.d_feed_forward = options.feed_forward_width;
   config.model.train_length = sequences_of(*input.dataset, "train").n;
   config.model.short_convolution = options.short_convolution;
+  config.model.embedding_sd = 1 / std::sqrt(static_cast<double>(width));
   config.model.attention = {input.methods.at(0)};
   config.model.position = {input.methods.at(1)};
   config.n_steps = options.steps;
@@ -98,7 +110,6 @@ probe::TrainingConfig configuration(const CellInput& input, const Options& optio
   config.n_warmup = options.steps / 10;
   config.final_rate = 0;
   config.weight_decay = options.weight_decay;
-  config.seed = input.seed.value;  // the same start and batches for all methods and rates
   return config;
 }
 
@@ -138,17 +149,46 @@ double state_bytes(const probe::Architecture& architecture, std::span<const floa
 
 /// One network, trained.
 struct Outcome {
-  double rate = 0;
-  double validation = 0;  ///< accuracy; 0 when training diverged
-  double test = 0;
+  double validation = 0, test = 0;  ///< accuracy; 0 when training diverged
   index_t n_steps = 0;
-  std::vector<double> checked_steps, checked;  ///< validation accuracy while it learned
+  std::vector<double> checked;  ///< validation accuracy at check after check, until it was solved
 };
+
+/// The networks of one rate, one for each start.
+struct Sweep {
+  double rate = 0;
+  std::vector<Outcome> starts;
+
+  double mean(auto member) const {
+    double sum = 0;
+    for (const Outcome& start : starts) sum += static_cast<double>(start.*member);
+    return sum / static_cast<double>(starts.size());
+  }
+  double lowest() const { return std::ranges::min(starts, {}, &Outcome::test).test; }
+  double highest() const { return std::ranges::max(starts, {}, &Outcome::test).test; }
+};
+
+/// Mean over the starts; one that was solved, or diverged, stays where it was.
+Curve by_step(const Sweep& sweep, const Options& options) {
+  Curve curve{
+      "accuracy by step", "step", "accuracy, validation sequences, mean over starts", false, false, {}, {}};
+  std::size_t n_checks = 0;
+  for (const Outcome& start : sweep.starts) n_checks = std::max(n_checks, start.checked.size());
+  for (std::size_t check = 0; check < n_checks; ++check) {
+    double sum = 0;
+    for (const Outcome& start : sweep.starts)
+      if (!start.checked.empty()) sum += start.checked[std::min(check, start.checked.size() - 1)];
+    const auto step = static_cast<std::int64_t>(check + 1) * options.check_every;
+    curve.x.push_back(static_cast<double>(std::min(step, options.steps)));
+    curve.y.push_back(sum / static_cast<double>(sweep.starts.size()));
+  }
+  return curve;
+}
 
 class AttentionMqar final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.mqar"; }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::string_view summary() const override {
     return "Associative recall by networks trained from scratch: accuracy against the size of the state";
   }
@@ -159,12 +199,17 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
     return {
         {"accuracy", "", Direction::higher_is_better,
          "queries answered right in unseen sequences, largest width, learning rate chosen on validation "
-         "sequences",
+         "sequences, mean over starts",
          true},
+        {"accuracy_lowest", "", Direction::higher_is_better, "the same, of the start that answers least",
+         false},
+        {"accuracy_highest", "", Direction::higher_is_better, "the same, of the start that answers most",
+         false},
         {"state_bytes", "B", Direction::lower_is_better,
          "what a layer must keep after the last token, largest width", false},
         {"parameters", "", Direction::none, "numbers that were trained, largest width", false},
-        {"steps", "", Direction::lower_is_better, "updates until it was solved, or all", false},
+        {"steps", "", Direction::lower_is_better, "updates until it was solved, or all; mean over starts",
+         false},
         {"learning_rate", "", Direction::none, "the rate that was chosen", false},
     };
   }
@@ -203,51 +248,54 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
 
   CellResult run(const CellInput& input) const override {
     const Options options = read(input.options);
-    CellResult result;
-    Curve by_state{"accuracy against state",
-                   "state of a layer [bytes]",
-                   "accuracy, unseen sequences",
-                   true,
-                   false,
-                   {},
-                   {}};
+    const auto against_state = [](std::string name) {
+      return Curve{
+          std::move(name), "state of a layer [bytes]", "accuracy, unseen sequences", true, false, {}, {}};
+    };
+    Curve mean = against_state("accuracy against state"),
+          lowest = against_state("lowest accuracy of a start against state"),
+          highest = against_state("highest accuracy of a start against state");
     Curve by_rate{"accuracy by learning rate",
                   "peak learning rate",
-                  "accuracy, validation sequences",
+                  "accuracy, validation sequences, mean over starts",
                   true,
                   false,
                   {},
                   {}};
+    CellResult result;
     for (const double width : options.widths) {
       probe::TrainingConfig config = configuration(input, options, static_cast<index_t>(width));
       match_parameters(config.model, *input.registry);
       const probe::Architecture architecture(config.model, *input.registry);
-      const double bytes =
-          state_bytes(architecture, architecture.initial_parameters(Seed{config.seed}.derive("init")));
-      std::optional<Outcome> best;
+      const double bytes = state_bytes(architecture, architecture.initial_parameters(input.seed));
+      Sweep best;
       for (const double rate : options.learning_rates) {
-        config.learning_rate = rate;
-        Outcome outcome = train(input, options, config);
+        Sweep sweep = train_all(input, options, config, rate);
+        const double validation = sweep.mean(&Outcome::validation);
         if (width == options.widths.back()) {
           by_rate.x.push_back(rate);
-          by_rate.y.push_back(outcome.validation);
+          by_rate.y.push_back(validation);
         }
-        if (!best || outcome.validation > best->validation) best = std::move(outcome);
+        if (best.starts.empty() || validation > best.mean(&Outcome::validation)) best = std::move(sweep);
       }
-      by_state.x.push_back(bytes);
-      by_state.y.push_back(best->test);
+      for (Curve* curve : {&mean, &lowest, &highest}) curve->x.push_back(bytes);
+      mean.y.push_back(best.mean(&Outcome::test));
+      lowest.y.push_back(best.lowest());
+      highest.y.push_back(best.highest());
       if (width != options.widths.back()) continue;
       result.metrics = {
-          {"accuracy", "", best->test, Direction::higher_is_better},
+          {"accuracy", "", mean.y.back(), Direction::higher_is_better},
+          {"accuracy_lowest", "", lowest.y.back(), Direction::higher_is_better},
+          {"accuracy_highest", "", highest.y.back(), Direction::higher_is_better},
           {"state_bytes", "B", bytes, Direction::lower_is_better},
           {"parameters", "", static_cast<double>(architecture.n_trainable()), Direction::none},
-          {"steps", "", static_cast<double>(best->n_steps), Direction::lower_is_better},
-          {"learning_rate", "", best->rate, Direction::none},
+          {"steps", "", best.mean(&Outcome::n_steps), Direction::lower_is_better},
+          {"learning_rate", "", best.rate, Direction::none},
       };
-      result.curves.push_back({"accuracy by step", "step", "accuracy, validation sequences", false, false,
-                               std::move(best->checked_steps), std::move(best->checked)});
+      result.curves.push_back(by_step(best, options));
     }
-    result.curves.insert(result.curves.begin(), {std::move(by_state), std::move(by_rate)});
+    result.curves.insert(result.curves.begin(),
+                         {std::move(mean), std::move(lowest), std::move(highest), std::move(by_rate)});
     return result;
   }
 
@@ -256,17 +304,29 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
     probe::TrainingConfig config = configuration(input, options, static_cast<index_t>(options.widths.back()));
     match_parameters(config.model, *input.registry);
     config.learning_rate = options.learning_rates.front();
+    config.seed = input.seed.value;
     auto trainer = std::make_shared<probe::Trainer>(
         config, *input.registry, std::make_unique<probe::RecallData>(sequences_of(*input.dataset, "train")));
     return {{"training_step_s", [trainer, dataset = input.dataset] { trainer->step(); }}};
   }
 
  private:
+  // The same starts and batches for all methods, widths and rates.
+  static Sweep train_all(const CellInput& input, const Options& options, probe::TrainingConfig config,
+                         double rate) {
+    Sweep sweep{rate, {}};
+    config.learning_rate = rate;
+    for (std::int64_t start = 0; start < options.starts; ++start) {
+      config.seed = input.seed.derive("start").derive(static_cast<std::uint64_t>(start)).value;
+      sweep.starts.push_back(train(input, options, config));
+    }
+    return sweep;
+  }
+
   static Outcome train(const CellInput& input, const Options& options, const probe::TrainingConfig& config) {
     probe::Trainer trainer(config, *input.registry,
                            std::make_unique<probe::RecallData>(sequences_of(*input.dataset, "train")));
     Outcome outcome;
-    outcome.rate = config.learning_rate;
     while (trainer.state().step < options.steps && outcome.validation < options.solved) {
       try {
         trainer.step(input.stop);
@@ -278,7 +338,6 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
       if (outcome.n_steps % options.check_every != 0 && outcome.n_steps != options.steps) continue;
       outcome.validation = recall_accuracy(trainer.architecture(), trainer.state().parameters,
                                            sequences_of(*input.dataset, "validation"), input.stop);
-      outcome.checked_steps.push_back(static_cast<double>(outcome.n_steps));
       outcome.checked.push_back(outcome.validation);
     }
     outcome.test = recall_accuracy(trainer.architecture(), trainer.state().parameters,
