@@ -44,12 +44,10 @@ class HeadBackward {
         head_(head),
         c_(pass, head, capacity),
         state_size_(c_.f * c_.d_o),
-        state_(state_size_),
-        d_state_(state_size_),
+        state_(c_.f, c_.d_o, pass.form().normalised),
+        d_state_(c_.f, c_.d_o, false),
         state_t_(c_.d_o * c_.f_pad),
         d_state_t_(c_.d_o * c_.f_pad),
-        z_(c_.f),
-        d_z_(c_.f),
         u_t_(c_.d_o * c_.c_pad),
         d_n_(capacity * c_.d_o),
         d_u_(capacity * c_.d_o),
@@ -63,10 +61,8 @@ class HeadBackward {
         d_log_(c_.width > 0 ? (capacity + 1) * c_.exponent_width : 0),
         d_log_float_(capacity * std::max<index_t>(1, c_.exponent_width)),
         d_bonus_(c_.f) {
-    for (const Scratch<float>* s : {&state_, &d_state_, &u_t_, &state_t_, &d_state_t_, &d_bonus_})
+    for (const Scratch<float>* s : {&u_t_, &state_t_, &d_state_t_, &d_bonus_})
       std::ranges::fill(s->span(), 0.0f);
-    std::ranges::fill(z_.span(), 0.0);
-    std::ranges::fill(d_z_.span(), 0.0);
   }
 
   void causal() {
@@ -83,17 +79,17 @@ class HeadBackward {
       const double before = c_.largest_log;
       c_.load(p0, end);
       borders.push_back({p0, c_.n, before});
-      states.insert(states.end(), state_.data(), state_.data() + state_size_);
-      normalisers.insert(normalisers.end(), z_.data(), z_.data() + c_.f);
-      c_.write(state_.data());
-      c_.leave(state_.data(), z_.data());
+      states.insert(states.end(), state_.s.data(), state_.s.data() + state_size_);
+      normalisers.insert(normalisers.end(), state_.z.data(), state_.z.data() + c_.f);
+      c_.write(state_);
+      c_.leave(state_);
     }
     for (std::size_t b = borders.size(); b-- > 0;) {
       call_.stop.throw_if_stopped();
       c_.last_n = c_.capacity, c_.largest_log = borders[b].largest_log;
       c_.load(borders[b].p0, borders[b].p0 + borders[b].n);
-      std::copy_n(states.begin() + static_cast<index_t>(b) * state_size_, state_size_, state_.data());
-      std::copy_n(normalisers.begin() + static_cast<index_t>(b) * c_.f, c_.f, z_.data());
+      std::copy_n(states.begin() + static_cast<index_t>(b) * state_size_, state_size_, state_.s.data());
+      std::copy_n(normalisers.begin() + static_cast<index_t>(b) * c_.f, c_.f, state_.z.data());
       chunk();
     }
     if (pass_.form().read_before_write) {
@@ -106,28 +102,28 @@ class HeadBackward {
 
   void bidirectional() {
     const index_t n_k = call_.n_k(), n_q = call_.n_q();
-    for (index_t j0 = 0; j0 < n_k; j0 += c_.n) c_.load(j0, n_k), c_.leave(state_.data(), z_.data());
-    kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
+    for (index_t j0 = 0; j0 < n_k; j0 += c_.n) c_.load(j0, n_k), c_.leave(state_);
+    kernels::transpose(state_.s.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
     for (index_t r0 = 0; r0 < n_q; r0 += c_.n) {
       call_.stop.throw_if_stopped();
-      c_.read_all(r0, std::min(n_q, r0 + c_.capacity), state_.data(), z_.data());
+      c_.read_all(r0, std::min(n_q, r0 + c_.capacity), state_);
       load_output_gradients();
       product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
               c_.f_pad, false);
-      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.n,
-              c_.d_o, true);
+      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f,
+              c_.n, c_.d_o, true);
       clear(d_q_plain_);
       if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
       query_side();
     }
-    kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
+    kernels::transpose(d_state_.s.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // With log_keys all keys are now taken relative to the largest of all, as the final state is: no decay is left.
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) {
       call_.stop.throw_if_stopped();
       c_.load(j0, n_k);
       product(as_is(c_.v.data(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
               c_.f_pad, false);
-      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f,
+      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.s.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f,
               c_.d_o, false);
       clear(d_k_plain_);
       if (pass_.form().normalised) add_to_rows(d_k_plain_.data());
@@ -161,28 +157,28 @@ class HeadBackward {
       const float d = d_denominator_[t];
       if (d == 0) continue;
       for (index_t c = 0; c < c_.f; ++c) {
-        d_rows[t * c_.f_pad + c] += d * static_cast<float>(z_[c]);
-        d_z_[c] += static_cast<double>(d * features[t * c_.f_pad + c]);
+        d_rows[t * c_.f_pad + c] += d * static_cast<float>(state_.z[c]);
+        d_state_.z[c] += static_cast<double>(d * features[t * c_.f_pad + c]);
       }
     }
   }
   void add_to_rows(float* d_rows) const {
     for (index_t t = 0; t < c_.n; ++t)
-      for (index_t c = 0; c < c_.f; ++c) d_rows[t * c_.f_pad + c] += static_cast<float>(d_z_[c]);
+      for (index_t c = 0; c < c_.f; ++c) d_rows[t * c_.f_pad + c] += static_cast<float>(d_state_.z[c]);
   }
 
   void chunk() {
     const ChunkForm& form = pass_.form();
     const bool has_queries = c_.load_queries();
-    c_.write(state_.data());
+    c_.write(state_);
     if (c_.width > 0) std::ranges::fill(d_log_.span(), 0.0);
-    c_.decay(d_state_.data(), d_z_.data());  // D'' and dz''
-    kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
-    kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
+    c_.decay(d_state_);  // D'' and dz''
+    kernels::transpose(state_.s.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
+    kernels::transpose(d_state_.s.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // through S + k~^T U and z + sum of k~
     product(as_is(c_.written(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
             c_.f_pad, false);
-    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
+    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.s.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
             false);
     clear(d_k_plain_), clear(d_q_plain_), clear(d_q_), clear(d_k_read_);
     if (form.normalised) add_to_rows(c_.rotates ? d_k_plain_.data() : d_k_.data());
@@ -200,16 +196,16 @@ class HeadBackward {
   void through_border() {
     double* last = d_log_.data() + c_.n * c_.exponent_width;
     const Scratch<float> inner(c_.f);
-    kernels::paired_row_dots(state_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.d_o, inner.data());
+    kernels::paired_row_dots(state_.s.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f, c_.d_o, inner.data());
     for (index_t c = 0; c < c_.f; ++c) {
       double sum = static_cast<double>(inner[c]);
       for (index_t t = 0; t < c_.n; ++t)
         sum += static_cast<double>(c_.k_tilde()[t * c_.f_pad + c] * d_k_[t * c_.f_pad + c]);
       if (pass_.form().normalised) {
-        sum += z_[c] * d_z_[c];
+        sum += state_.z[c] * d_state_.z[c];
         if (c_.rotates)  // without rotation it is part of d_k_ already
           for (index_t t = 0; t < c_.n; ++t)
-            sum += static_cast<double>(c_.k_plain_tilde()[t * c_.f_pad + c]) * d_z_[c];
+            sum += static_cast<double>(c_.k_plain_tilde()[t * c_.f_pad + c]) * d_state_.z[c];
       }
       last[c_.exponent_width == 1 ? 0 : c] += sum;
     }
@@ -219,7 +215,7 @@ class HeadBackward {
     const ChunkForm& form = pass_.form();
     const index_t n = c_.n, n_pad = padded(n), ld = c_.f_pad;
     c_.score();
-    if (form.normalised) c_.read(state_.data(), z_.data());
+    if (form.normalised) c_.read(state_);
     load_output_gradients();
     product(as_is(d_n_.data(), c_.d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad,
             false, Shape::lower_out);
@@ -235,7 +231,7 @@ class HeadBackward {
             Shape::lower_in);
     product(transposed(d_scores_.data(), c_.c_pad), c_.q_tilde(), ld, d_k_.data(), ld, n, n, ld, true,
             Shape::upper_in);
-    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, n, c_.d_o,
+    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f, n, c_.d_o,
             true);
     if (!form.normalised) return;
     through_denominators(c_.q_plain_tilde(), c_.rotates ? d_q_plain_.data() : d_q_.data());
@@ -268,7 +264,7 @@ class HeadBackward {
     kernels::solve_unit_lower_transposed(c_.solver.data(), c_.c_pad, d_u_.data(), d_o, n, d_o);  // dR
     // W = v - k^ S - strictly lower(k^ k~^T) U, for the strengths.
     const Scratch<float> read(n * d_o), d_strength(n);
-    product(as_is(c_.k_hat(), ld), state_.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
+    product(as_is(c_.k_hat(), ld), state_.s.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
     kernels::transpose(c_.k_tilde(), ld, n, c_.f, c_.k_scaled_t.data(), c_.c_pad);
     product(as_is(c_.k_hat(), ld), c_.k_scaled_t.data(), c_.c_pad, c_.solver.data(), c_.c_pad, n, c_.f, n_pad,
             false, Shape::lower_out);
@@ -290,7 +286,7 @@ class HeadBackward {
     product(as_is(read.data(), d_o), state_t_.data(), ld, d_k_read_.data(), ld, n, c_.d_v, ld, true);
     product(transposed(d_scores_.data(), c_.c_pad), c_.k_hat(), ld, d_k_.data(), ld, n, n, ld, true,
             Shape::upper_in);
-    product(transposed(c_.k_hat(), ld), read.data(), d_o, d_state_.data(), d_o, c_.f, n, d_o, true);
+    product(transposed(c_.k_hat(), ld), read.data(), d_o, d_state_.s.data(), d_o, c_.f, n, d_o, true);
     if (!c_.has_keys) return;
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
@@ -434,8 +430,8 @@ class HeadBackward {
   index_t head_;
   ChunkOfHead c_;
   index_t state_size_;
-  Scratch<float> state_, d_state_, state_t_, d_state_t_;
-  Scratch<double> z_, d_z_;
+  HeadState state_, d_state_;
+  Scratch<float> state_t_, d_state_t_;
   Scratch<float> u_t_, d_n_, d_u_, d_scores_, d_q_, d_k_, d_k_read_, d_q_plain_, d_k_plain_, d_denominator_;
   Scratch<double> d_log_;
   Scratch<float> d_log_float_, d_bonus_;

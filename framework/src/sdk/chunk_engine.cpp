@@ -20,10 +20,7 @@ namespace {
 class HeadStream {
  public:
   HeadStream(const ChunkPass& pass, index_t head, index_t chunk)
-      : pass_(pass), chunk_(pass, head, chunk), state_(pass.f() * chunk_.d_o), normaliser_(pass.f()) {
-    std::ranges::fill(state_.span(), 0.0f);
-    std::ranges::fill(normaliser_.span(), 0.0);
-  }
+      : pass_(pass), chunk_(pass, head, chunk), state_(pass.f(), chunk_.d_o, pass.form().normalised) {}
 
   void causal(TensorView<float, 3> o) {
     const index_t end = pass_.call().query_offset + pass_.call().n_q();
@@ -31,13 +28,13 @@ class HeadStream {
       pass_.call().stop.throw_if_stopped();
       chunk_.load(p0, end);
       const bool has_queries = chunk_.load_queries();
-      chunk_.write(state_.data());
+      chunk_.write(state_);
       if (has_queries) {
         chunk_.score();
-        chunk_.read(state_.data(), normaliser_.data());
+        chunk_.read(state_);
         chunk_.store(o);
       }
-      chunk_.leave(state_.data(), normaliser_.data());
+      chunk_.leave(state_);
     }
   }
 
@@ -45,12 +42,11 @@ class HeadStream {
     for (index_t j0 = 0; j0 < pass_.call().n_k(); j0 += chunk_.n) {
       pass_.call().stop.throw_if_stopped();
       chunk_.load(j0, pass_.call().n_k());
-      chunk_.leave(state_.data(), normaliser_.data());
+      chunk_.leave(state_);
     }
     for (index_t r0 = 0; r0 < pass_.call().n_q(); r0 += chunk_.n) {
       pass_.call().stop.throw_if_stopped();
-      chunk_.read_all(r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_.data(),
-                      normaliser_.data());
+      chunk_.read_all(r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_);
       chunk_.store(o);
     }
   }
@@ -58,8 +54,7 @@ class HeadStream {
  private:
   const ChunkPass& pass_;
   ChunkOfHead chunk_;
-  Scratch<float> state_;  // [f, d_o]
-  Scratch<double> normaliser_;
+  HeadState state_;
 };
 
 /// One token as a call of one query and one key, so that step and forward share the feature code.
@@ -147,8 +142,9 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
 }
 
 index_t ChunkAttention::state_size(const AttentionContext& context) const {
+  const index_t f = feature_size(context);
   return context.h_q *
-         (feature_size(context) * (context.d_v + (form().normalised ? 1 : 0)) + (form().log_keys ? 1 : 0));
+         (form().normalised ? 2 * f * (context.d_v + 1) + (form().log_keys ? 1 : 0) : f * context.d_v);
 }
 
 double ChunkAttention::state_bytes(const AttentionContext& context, index_t) const {
@@ -194,12 +190,14 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
   const index_t f = pass.f(), d_v = call.d_v(), width = pass.decay_width();
   const FeatureRows q(1, pass.f_pad(), pass.rotates()), k(1, pass.f_pad(), pass.rotates());
   const Scratch<float> decay(width), written(d_v), bonus_now(f);
+  // Of each head: S [f, d_v]; normalised z [f], what both leave as in HeadState, and with log_keys the largest logarithm.
   float* s = state.data();
-  for (index_t head = 0; head < call.h_q(); ++head) {
+  const index_t of_head = static_cast<index_t>(state.size()) / call.h_q();
+  for (index_t head = 0; head < call.h_q(); ++head, s += of_head) {
     pass.queries(head, 0, 1, q);
     pass.keys(head, 0, 1, k);
     if (form.log_keys) {
-      float& largest = s[f * (d_v + 1)];
+      float& largest = s[of_head - 1];
       decay[0] = to_features({k.plain(), static_cast<std::size_t>(f)}, largest);
       pass.rotate_keys(0, 1, k);
     } else if (width > 0) {
@@ -210,10 +208,16 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
     if (form.delta_rule) pass.write_strength(head, 0, 1, {&strength, 1});
     const std::span<const float> v = call.v.row(call.kv_head(head), 0);
     const std::span<float> out = o.row(head);
-    const kernels::StateStep now{f,           d_v,         width,    decay.data(),
-                                 q.rotated(), k.rotated(), v.data(), form.read_before_write};
+    const kernels::StateStep now{f,
+                                 d_v,
+                                 width,
+                                 decay.data(),
+                                 q.rotated(),
+                                 k.rotated(),
+                                 v.data(),
+                                 form.read_before_write,
+                                 form.normalised ? s + f * (d_v + 1) : nullptr};
     kernels::state_step(now, form.delta_rule, strength, s, written.data(), out.data());
-    s += f * d_v;
     if (form.read_before_write) {
       pass.bonus(head, bonus_now.span());
       double own = 0;
@@ -223,11 +227,14 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
     }
     if (!form.normalised) continue;
     double denominator = form.epsilon;
-    for (index_t c = 0; c < f; ++c, ++s) {
-      *s = (width == 0 ? 1 : decay[width == 1 ? 0 : c]) * *s + k.plain()[c];
-      denominator += static_cast<double>(q.plain()[c] * *s);
+    for (index_t c = 0; c < f; ++c) {
+      float &near = s[f * d_v + c], &rest = s[f * (2 * d_v + 1) + c];
+      const double before = static_cast<double>(near) + static_cast<double>(rest);
+      const double z = (width == 0 ? 1 : static_cast<double>(decay[width == 1 ? 0 : c])) * before +
+                       static_cast<double>(k.plain()[c]);
+      near = static_cast<float>(z), rest = static_cast<float>(z - static_cast<double>(near));
+      denominator += static_cast<double>(q.plain()[c]) * z;
     }
-    if (form.log_keys) ++s;
     for (float& x : out)
       x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
   }

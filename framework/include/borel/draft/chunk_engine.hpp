@@ -111,7 +111,8 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
 
   const AttentionStep* step() const override { return this; }
-  /// h_q (feature_size (d_v + normalised) + log_keys)
+  /// h_q feature_size d_v; normalised h_q (2 feature_size (d_v + 1) + log_keys): S and z as sums of two floats each, so
+  /// that their quotient keeps its accuracy over any number of tokens.
   index_t state_size(const AttentionContext& context) const override;
   void start(const AttentionContext& context, ParameterValues parameters,
              std::span<float> state) const override;
