@@ -15,6 +15,7 @@
 #include "borel/attention.hpp"
 #include "borel/error.hpp"
 #include "built_methods.hpp"
+#include "protocols/visible_pairs.hpp"
 #include "share.hpp"
 
 namespace {
@@ -90,21 +91,6 @@ struct Work {
   }
 };
 
-/// Pairs that a plan's mask keeps, from its regions; all causal pairs otherwise.
-double n_pairs(const AttentionCall& call) {
-  double pairs = 0;
-  for (index_t r = 0; r < call.n_q(); ++r) {
-    const index_t i = r + call.query_offset;
-    index_t seen = call.causal ? std::min(i + 1, call.n_k()) : call.n_k();
-    if (call.position && call.position->visible.size() == 1) {
-      const PairRegion& region = call.position->visible[0];
-      if (region.distance.end < seen) seen = region.distance.end;
-    }
-    pairs += static_cast<double>(seen);
-  }
-  return pairs;
-}
-
 void run(benchmark::State& state, const std::string& spec, const Shape& shape, const std::string& position,
          int threads, bool backward) {
   std::unique_ptr<Work> work;
@@ -122,7 +108,7 @@ void run(benchmark::State& state, const std::string& spec, const Shape& shape, c
   });
   // The way back has five products where the forward pass has two.
   const double flops =
-      (backward ? 2.5 : 1) * 4 * static_cast<double>(shape.h * shape.d) * n_pairs(work->call);
+      (backward ? 2.5 : 1) * 4 * static_cast<double>(shape.h * shape.d) * visible_pairs(work->call);
   bench::report_share(state, flops, seconds, threads);
 }
 
