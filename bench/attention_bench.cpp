@@ -68,6 +68,7 @@ struct Work {
     where.n_q = s.n_q, where.n_k = s.n_k, where.query_offset = call.query_offset;
     where.n_heads = s.h, where.d_head = method->plan_d_head(context);
     where.train_length = std::max<index_t>(1, s.n_k / 4), where.causal = s.causal;
+    where.scaled_scores = !method->traits().own_scale;
     const ParameterSet parameters(encoding->parameters(s.h, where.d_head, s.h * s.d), k_seed);
     plan = position_plan(*encoding, where, parameters.values());
     call.position = &plan;

@@ -88,7 +88,8 @@ PositionContext position_context(const Attention& method, const AttentionCall& c
           .d_head = method.plan_d_head(call.context),
           .train_length = std::max<index_t>(8, call.n_k() / 4),
           .test_length = std::max<index_t>(1, call.n_k()),
-          .causal = call.causal};
+          .causal = call.causal,
+          .scaled_scores = !method.traits().own_scale};
 }
 
 std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const Attention& method,
