@@ -1,4 +1,5 @@
-// The chunk engine at the sizes of its targets (H = 8, d = 64, float32): causal forward, backward, one decoding step.
+// The chunk engine at the sizes of its targets (H = 8, d = 64, float32): causal forward, backward, one decoding step;
+// grouped: eight query heads on two key heads.
 //
 //   borel_chunk_attention_bench --benchmark_filter='gated_delta/' --benchmark_min_time=1
 //
@@ -22,22 +23,24 @@ using borel::index_t;
 using borel::TensorView;
 namespace bench = borel::bench;
 
-constexpr index_t k_h = 8, k_d = 64, k_n_steps = 256;
+constexpr index_t k_h = 8, k_h_grouped = 2, k_d = 64, k_n_steps = 256;
 
 enum class Way { forward, backward, step };
 
 struct Work {
-  Work(const std::string& spec, index_t n)
+  Work(const std::string& spec, index_t n, index_t h_kv)
       : method(bench::methods().make<Attention>(borel::parse_method_spec(spec, "attention"))) {
     borel::Rng rng(borel::Seed{1});
-    for (std::vector<float>* values : {&q, &k, &v, &o, &d_o, &d_q, &d_k, &d_v})
+    for (std::vector<float>* values : {&q, &o, &d_o, &d_q})
       values->resize(static_cast<std::size_t>(k_h * n * k_d));
+    for (std::vector<float>* values : {&k, &v, &d_k, &d_v})
+      values->resize(static_cast<std::size_t>(h_kv * n * k_d));
     for (std::vector<float>* values : {&q, &k, &v, &d_o}) rng.fill_normal(std::span<float>(*values));
-    const std::array<index_t, 3> shape = {k_h, n, k_d};
-    call.q = {q.data(), shape}, call.k = {k.data(), shape}, call.v = {v.data(), shape},
+    const std::array<index_t, 3> shape = {k_h, n, k_d}, key_shape = {h_kv, n, k_d};
+    call.q = {q.data(), shape}, call.k = {k.data(), key_shape}, call.v = {v.data(), key_shape},
     out = {o.data(), shape};
     defaults = std::make_unique<borel::AttentionDefaults>(
-        *method, borel::AttentionContext{.h_q = k_h, .h_kv = k_h, .d_k = k_d, .d_v = k_d, .max_n = n}, n, n,
+        *method, borel::AttentionContext{.h_q = k_h, .h_kv = h_kv, .d_k = k_d, .d_v = k_d, .max_n = n}, n, n,
         borel::Seed{2});
     defaults->attach(call);
     if (const borel::AttentionStep* ability = method->step())
@@ -50,7 +53,7 @@ struct Work {
     const std::array<index_t, 3> shape = out.shape();
     method->backward()->backward(
         call, out, {}, {d_o.data(), shape},
-        {{d_q.data(), shape}, {d_k.data(), shape}, {d_v.data(), shape}, {}, {}, nullptr});
+        {{d_q.data(), shape}, {d_k.data(), call.k.shape()}, {d_v.data(), call.v.shape()}, {}, {}, nullptr});
   }
 
   /// One token after the other; a context that has all tokens of the call begins anew.
@@ -81,10 +84,10 @@ struct Work {
   index_t t = 0;
 };
 
-void run(benchmark::State& state, const std::string& spec, index_t n, int threads, Way way) {
+void run(benchmark::State& state, const std::string& spec, index_t n, index_t h_kv, int threads, Way way) {
   std::unique_ptr<Work> work;
   try {
-    work = std::make_unique<Work>(spec, n);
+    work = std::make_unique<Work>(spec, n, h_kv);
     if (way == Way::backward && !work->method->backward())
       return state.SkipWithError("this method has no backward()");
     tbb::task_arena arena(threads);
@@ -106,9 +109,10 @@ void run(benchmark::State& state, const std::string& spec, index_t n, int thread
   }
 }
 
-void add(const std::string& name, const std::string& spec, index_t n, int threads, Way way) {
+void add(const std::string& name, const std::string& spec, index_t n, int threads, Way way,
+         index_t h_kv = k_h) {
   benchmark::RegisterBenchmark(name.c_str(),
-                               [=](benchmark::State& state) { run(state, spec, n, threads, way); })
+                               [=](benchmark::State& state) { run(state, spec, n, h_kv, threads, way); })
       ->Unit(way == Way::step ? benchmark::kMicrosecond : benchmark::kMillisecond)
       ->UseRealTime();
 }
@@ -130,6 +134,8 @@ int main(int argc, char** argv) {
           add(fmt::format("{}/forward/n:{}/threads:{}", id, n, threads), id, n, threads, Way::forward);
     add(fmt::format("{}/backward/n:4096/threads:1", id), id, 4096, 1, Way::backward);
     add(fmt::format("{}/step", id), id, k_n_steps, 1, Way::step);
+    add(fmt::format("{}/grouped/forward/n:4096/threads:1", id), id, 4096, 1, Way::forward, k_h_grouped);
+    add(fmt::format("{}/grouped/step", id), id, k_n_steps, 1, Way::step, k_h_grouped);
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;

@@ -31,18 +31,21 @@ struct Sink {
   ParameterGradients parameters;
 };
 
+/// Query heads [begin, end) that read one state. head_ is the one that is looked at, begin_ the one that keys are mapped for.
 class HeadBackward {
  public:
-  HeadBackward(const ChunkPass& pass, index_t head, index_t capacity, TensorView<const float, 3> o,
-               TensorView<const float, 3> d_o, const Sink& sink)
+  HeadBackward(const ChunkPass& pass, index_t begin, index_t end, index_t capacity,
+               TensorView<const float, 3> o, TensorView<const float, 3> d_o, const Sink& sink)
       : pass_(pass),
         call_(pass.call()),
         o_(o),
         d_o_(d_o),
         sink_(sink),
         declared_(pass.method().extra_inputs(call_.context)),
-        head_(head),
-        c_(pass, head, capacity),
+        begin_(begin),
+        end_(end),
+        head_(begin),
+        c_(pass, begin, capacity),
         state_size_(c_.f * c_.d_o),
         state_(c_.f, c_.d_o, pass.form().normalised),
         d_state_(c_.f, c_.d_o, false),
@@ -95,7 +98,7 @@ class HeadBackward {
     if (pass_.form().read_before_write) {
       std::vector<TensorView<const float, 2>> extra, none(declared_.size());
       pass_.method().bonus_backward(
-          pass_.rows(Tokens::key, head_, 0, 0, extra), d_bonus_.span(),
+          pass_.rows(Tokens::key, begin_, 0, 0, extra), d_bonus_.span(),
           {{}, std::vector<TensorView<float, 2>>(declared_.size()), sink_.parameters});
     }
   }
@@ -104,18 +107,19 @@ class HeadBackward {
     const index_t n_k = call_.n_k(), n_q = call_.n_q();
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) c_.load(j0, n_k), c_.leave(state_);
     kernels::transpose(state_.s.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
-    for (index_t r0 = 0; r0 < n_q; r0 += c_.n) {
-      call_.stop.throw_if_stopped();
-      c_.read_all(r0, std::min(n_q, r0 + c_.capacity), state_);
-      load_output_gradients();
-      product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
-              c_.f_pad, false);
-      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f,
-              c_.n, c_.d_o, true);
-      clear(d_q_plain_);
-      if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
-      query_side();
-    }
+    for (head_ = begin_; head_ < end_; ++head_)
+      for (index_t r0 = 0; r0 < n_q; r0 += c_.n) {
+        call_.stop.throw_if_stopped();
+        c_.read_all(head_, r0, std::min(n_q, r0 + c_.capacity), state_);
+        load_output_gradients();
+        product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
+                c_.f_pad, false);
+        product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f,
+                c_.n, c_.d_o, true);
+        clear(d_q_plain_);
+        if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
+        query_side();
+      }
     kernels::transpose(d_state_.s.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // With log_keys all keys are now taken relative to the largest of all, as the final state is: no decay is left.
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) {
@@ -169,7 +173,6 @@ class HeadBackward {
 
   void chunk() {
     const ChunkForm& form = pass_.form();
-    const bool has_queries = c_.load_queries();
     c_.write(state_);
     if (c_.width > 0) std::ranges::fill(d_log_.span(), 0.0);
     c_.decay(d_state_);  // D'' and dz''
@@ -180,15 +183,18 @@ class HeadBackward {
             c_.f_pad, false);
     product(as_is(c_.k_tilde(), c_.f_pad), d_state_.s.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
             false);
-    clear(d_k_plain_), clear(d_q_plain_), clear(d_q_), clear(d_k_read_);
+    clear(d_k_plain_), clear(d_k_read_);
     if (form.normalised) add_to_rows(c_.rotates ? d_k_plain_.data() : d_k_.data());
     if (c_.width > 0) through_border();
-    if (has_queries || form.delta_rule)
-      kernels::transpose(c_.written(), c_.d_o, c_.n, c_.d_v, u_t_.data(), c_.c_pad);
-    if (has_queries) through_rows();
+    kernels::transpose(c_.written(), c_.d_o, c_.n, c_.d_v, u_t_.data(), c_.c_pad);
+    for (head_ = begin_; head_ < end_ && c_.load_queries(head_); ++head_) {
+      clear(d_q_plain_), clear(d_q_);
+      through_rows();
+      if (c_.width > 0) queries_through_decay();
+      query_side();
+    }
     if (form.delta_rule) through_delta_rule();
-    if (c_.width > 0) through_decay();
-    if (has_queries) query_side();
+    if (c_.width > 0) keys_through_decay();
     if (c_.has_keys) key_side();
   }
 
@@ -290,40 +296,44 @@ class HeadBackward {
     if (!c_.has_keys) return;
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, c_.p0, c_.p0 + n, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, c_.p0, c_.p0 + n, extra);
     pass_.method().write_strength_backward(rows, d_strength.span(),
                                            into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
   }
 
-  /// dl from the scaled rows, and the rows' gradients before scaling.
-  void through_decay() {
-    const index_t n = c_.n, w = c_.exponent_width, f = c_.f, ld = c_.f_pad;
-    const bool normalised_apart = pass_.form().normalised && c_.rotates;
-    const auto add = [&](const float* rows, const float* d_rows, double sign, index_t first) {
-      for (index_t t = 0; t < n; ++t)
-        for (index_t c = 0; c < f; ++c)
-          d_log_[(t + first) * w + (w == 1 ? 0 : c)] +=
-              sign * static_cast<double>(rows[t * ld + c]) * static_cast<double>(d_rows[t * ld + c]);
-    };
-    const index_t query_row = pass_.form().read_before_write ? 0 : 1;
-    add(c_.q_tilde(), d_q_.data(), 1, query_row);
-    add(c_.k_tilde(), d_k_.data(), -1, 1);
-    if (pass_.form().delta_rule) add(c_.k_hat(), d_k_read_.data(), 1, 1);
-    if (normalised_apart) {
-      add(c_.q_plain_tilde(), d_q_plain_.data(), 1, query_row);
-      add(c_.k_plain_tilde(), d_k_plain_.data(), -1, 1);
-    }
-    const index_t width = w == 1 ? 1 : f;
-    const auto scale = [&](const double* exponent, double sign, float* rows) {
-      kernels::scale_by_exp(exponent, width, sign, rows, n, f, ld, rows);
-    };
+  bool normalised_apart() const { return pass_.form().normalised && c_.rotates; }
+
+  /// dL += sign rows . d_rows by channel, for the tokens' L from row `first` on.
+  void add_to_log(const float* rows, const float* d_rows, double sign, index_t first) {
+    const index_t w = c_.exponent_width, ld = c_.f_pad;
+    for (index_t t = 0; t < c_.n; ++t)
+      for (index_t c = 0; c < c_.f; ++c)
+        d_log_[(t + first) * w + (w == 1 ? 0 : c)] +=
+            sign * static_cast<double>(rows[t * ld + c]) * static_cast<double>(d_rows[t * ld + c]);
+  }
+  void scale(const double* exponent, double sign, float* rows) const {
+    kernels::scale_by_exp(exponent, c_.exponent_width == 1 ? 1 : c_.f, sign, rows, c_.n, c_.f, c_.f_pad,
+                          rows);
+  }
+
+  /// The share of scaled queries in dL, and their gradients before scaling.
+  void queries_through_decay() {
+    const index_t first = pass_.form().read_before_write ? 0 : 1;
+    add_to_log(c_.q_tilde(), d_q_.data(), 1, first);
+    if (normalised_apart()) add_to_log(c_.q_plain_tilde(), d_q_plain_.data(), 1, first);
     scale(c_.query_exponent(), 1, d_q_.data());
+    if (normalised_apart()) scale(c_.query_exponent(), 1, d_q_plain_.data());
+  }
+
+  /// The same of keys, then dl.
+  void keys_through_decay() {
+    const index_t n = c_.n, w = c_.exponent_width;
+    add_to_log(c_.k_tilde(), d_k_.data(), -1, 1);
+    if (pass_.form().delta_rule) add_to_log(c_.k_hat(), d_k_read_.data(), 1, 1);
+    if (normalised_apart()) add_to_log(c_.k_plain_tilde(), d_k_plain_.data(), -1, 1);
     scale(c_.key_exponent(), -1, d_k_.data());
     if (pass_.form().delta_rule) scale(c_.key_exponent(), 1, d_k_read_.data());
-    if (normalised_apart) {
-      scale(c_.query_exponent(), 1, d_q_plain_.data());
-      scale(c_.key_exponent(), -1, d_k_plain_.data());
-    }
+    if (normalised_apart()) scale(c_.key_exponent(), -1, d_k_plain_.data());
     if (pass_.form().log_keys) return;  // that decay is bookkeeping and cancels
     for (index_t t = n - 1; t > 0; --t)
       for (index_t c = 0; c < w; ++c) d_log_[t * w + c] += d_log_[(t + 1) * w + c];
@@ -334,7 +344,7 @@ class HeadBackward {
       }
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, c_.p0, c_.p0 + n, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, c_.p0, c_.p0 + n, extra);
     pass_.method().log_decay_backward(rows, {d_log_float_.data(), {n, c_.width}, {w, 1}},
                                       into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
   }
@@ -344,7 +354,8 @@ class HeadBackward {
     d_extra.assign(declared_.size(), {});
     for (std::size_t e = 0; e < declared_.size() && e < sink_.gradients.d_extra.size(); ++e) {
       if (declared_[e].tokens != side || sink_.gradients.d_extra[e].empty()) continue;
-      const index_t source = declared_[e].heads == ExtraInput::Heads::query ? head_ : call_.kv_head(head_);
+      const index_t head = side == Tokens::query ? head_ : begin_;
+      const index_t source = declared_[e].heads == ExtraInput::Heads::query ? head : call_.kv_head(head);
       d_extra[e] = sink_.gradients.d_extra[e][source].slice(0, begin, end);
     }
     return {d_in, d_extra, sink_.parameters};
@@ -374,7 +385,7 @@ class HeadBackward {
   }
 
   void key_side() {
-    const index_t n = c_.n, j0 = c_.p0, j1 = c_.p0 + n, source = call_.kv_head(head_);
+    const index_t n = c_.n, j0 = c_.p0, j1 = c_.p0 + n, source = call_.kv_head(begin_);
     if (!sink_.gradients.d_v.empty())
       for (index_t t = 0; t < n; ++t) {
         const std::span<float> d_v = sink_.gradients.d_v.row(source, j0 + t);
@@ -386,7 +397,7 @@ class HeadBackward {
     join(Tokens::key, j0, j1, rows_of(d_k_, 0, n), rows_of(d_k_plain_, 0, n));
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, j0, j1, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, j0, j1, extra);
     const TensorView<const float, 2> out(c_.k.plain(), {n, c_.f}, {c_.f_pad, 1});
     with_inputs(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1),
                 [&](TensorView<const float, 2> in, TensorView<float, 2> d_in) {
@@ -399,7 +410,8 @@ class HeadBackward {
   template <class Visit>
   void with_inputs(Tokens side, index_t begin, index_t end, TensorView<float, 2> d_given, Visit&& visit) {
     const Scratch<float> turned(pass_.n_turned(end - begin));
-    const TensorView<const float, 2> in = pass_.inputs(side, head_, begin, end, turned);
+    const TensorView<const float, 2> in =
+        pass_.inputs(side, side == Tokens::query ? head_ : begin_, begin, end, turned);
     if (!pass_.rotates_inputs()) return visit(in, d_given);
     const Scratch<float> d_turned(pass_.n_turned(end - begin));
     std::ranges::fill(d_turned.span(), 0.0f);
@@ -427,7 +439,7 @@ class HeadBackward {
   TensorView<const float, 3> o_, d_o_;
   const Sink& sink_;
   std::vector<ExtraInput> declared_;
-  index_t head_;
+  index_t begin_, end_, head_;
   ChunkOfHead c_;
   index_t state_size_;
   HeadState state_, d_state_;
@@ -445,7 +457,7 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
   check_call(*this, call, o);
   if (call.n_k() == 0 || call.n_q() == 0) return;
   const ChunkPass pass(*this, call);
-  // Query heads that read one key head add to the same rows, one after the other; parameters are summed at the end.
+  // Query heads that read one key head add to the same rows, together or one after the other; parameters are summed at the end.
   const ParameterGradients& shared = gradients.d_parameters;
   std::size_t n_values = 0;
   for (const std::span<float>& values : shared) n_values += values.size();
@@ -458,8 +470,9 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
     for (const std::span<float>& values : shared)
       parameters.emplace_back(at, values.size()), at += values.size();
     const Sink sink{gradients, parameters};
-    for (index_t head = key_head * group; head < (key_head + 1) * group; ++head) {
-      HeadBackward head_backward(pass, head, capacity, o, d_o, sink);
+    const index_t together = heads_per_state(pass.form(), call.h_q(), call.h_kv());
+    for (index_t head = key_head * group; head < (key_head + 1) * group; head += together) {
+      HeadBackward head_backward(pass, head, head + together, capacity, o, d_o, sink);
       if (call.causal)
         head_backward.causal();
       else

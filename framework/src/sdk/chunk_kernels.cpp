@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
@@ -308,23 +309,41 @@ HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float str
   for (int x = 0; x < Vectors; ++x) hn::StoreU(read[x], d, o + c + x * lanes);
 }
 
-template <bool Pairs>
-HWY_INLINE void step_state(const StateStep& t, bool delta_rule, float strength, float* s, float* u,
-                           float* o) {
+/// Calls columns(tag, number of vectors, first column) for all columns of a row of d_v.
+template <class Columns>
+HWY_INLINE void for_each_columns(index_t d_v, Columns&& columns) {
   const Floats f;
   const index_t lanes = lane_count();
   index_t c = 0;
-  for (; c + 4 * lanes <= t.d_v; c += 4 * lanes)
-    step_columns<Floats, 4, Pairs>(f, t, delta_rule, strength, c, s, u, o);
-  for (; c + lanes <= t.d_v; c += lanes)
-    step_columns<Floats, 1, Pairs>(f, t, delta_rule, strength, c, s, u, o);
+  for (; c + 4 * lanes <= d_v; c += 4 * lanes) columns(f, std::integral_constant<int, 4>(), c);
+  for (; c + lanes <= d_v; c += lanes) columns(f, std::integral_constant<int, 1>(), c);
   const hn::CappedTag<float, 1> one;
-  for (; c < t.d_v; ++c) step_columns<decltype(one), 1, Pairs>(one, t, delta_rule, strength, c, s, u, o);
+  for (; c < d_v; ++c) columns(one, std::integral_constant<int, 1>(), c);
 }
 
 void Step(const StateStep& t, bool delta_rule, float strength, float* s, float* u, float* o) {
-  t.rest ? step_state<true>(t, delta_rule, strength, s, u, o)
-         : step_state<false>(t, delta_rule, strength, s, u, o);
+  for_each_columns(t.d_v, [&](auto d, auto vectors, index_t c) HWY_ATTR {
+    if (t.rest)
+      step_columns<decltype(d), vectors, true>(d, t, delta_rule, strength, c, s, u, o);
+    else
+      step_columns<decltype(d), vectors, false>(d, t, delta_rule, strength, c, s, u, o);
+  });
+}
+
+void Read(const StateStep& t, const float* s, float* o) {
+  for_each_columns(t.d_v, [&](auto d, auto vectors, index_t c) HWY_ATTR {
+    const auto lanes = static_cast<index_t>(hn::Lanes(d));
+    hn::Vec<decltype(d)> read[vectors];
+    for (int x = 0; x < vectors; ++x) read[x] = hn::Zero(d);
+    for (index_t a = 0; a < t.f; ++a)
+      for (int x = 0; x < vectors; ++x) {
+        const index_t place = a * t.d_v + c + x * lanes;
+        auto state = hn::LoadU(d, s + place);
+        if (t.rest) state = hn::Add(state, hn::LoadU(d, t.rest + place));
+        read[x] = hn::MulAdd(hn::Set(d, t.query[a]), state, read[x]);
+      }
+    for (int x = 0; x < vectors; ++x) hn::StoreU(read[x], d, o + c + x * lanes);
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -344,6 +363,7 @@ HWY_EXPORT(ColumnSums);
 HWY_EXPORT(RowDots);
 HWY_EXPORT(SolveUnitLower);
 HWY_EXPORT(Step);
+HWY_EXPORT(Read);
 
 void product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape) {
@@ -386,6 +406,7 @@ void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, in
 void state_step(const StateStep& step, bool delta_rule, float strength, float* s, float* u, float* o) {
   HWY_DYNAMIC_DISPATCH(Step)(step, delta_rule, strength, s, u, o);
 }
+void state_read(const StateStep& step, const float* s, float* o) { HWY_DYNAMIC_DISPATCH(Read)(step, s, o); }
 
 }  // namespace borel::kernels
 #endif

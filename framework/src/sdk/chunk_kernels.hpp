@@ -67,5 +67,7 @@ struct StateStep {
 /// With the delta rule first u = strength (v - (decayed s)^T key), else u = v; s <- decay s + key u^T; o = query^T s
 /// (before that update when read_before_write). `u` [d_v] is written.
 void state_step(const StateStep& step, bool delta_rule, float strength, float* s, float* u, float* o);
+/// o = query^T (s + rest) alone, for further queries of a token.
+void state_read(const StateStep& step, const float* s, float* o);
 
 }  // namespace borel::kernels

@@ -16,9 +16,9 @@ HeadState::HeadState(index_t f, index_t d_o, bool exact) : s(f * d_o), rest(exac
   std::ranges::fill(z.span(), 0.0);
 }
 
-ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t n_tokens)
+ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t head_of_keys, index_t n_tokens)
     : pass(call_pass),
-      head(query_head),
+      head(head_of_keys),
       capacity(n_tokens),
       f(pass.f()),
       f_pad(pass.f_pad()),
@@ -162,7 +162,7 @@ index_t ChunkOfHead::load(index_t position, index_t p_end) {
   return n;
 }
 
-bool ChunkOfHead::load_queries() {
+bool ChunkOfHead::load_queries(index_t query_head) {
   const AttentionCall& call = pass.call();
   row_begin = std::clamp<index_t>(p0 - call.query_offset, 0, call.n_q());
   row_end = std::clamp<index_t>(p0 + n - call.query_offset, row_begin, call.n_q());
@@ -173,7 +173,7 @@ bool ChunkOfHead::load_queries() {
     std::fill_n(rows, first_row * f_pad, 0.0f);
     std::fill(rows + (first_row + n_rows) * f_pad, rows + n * f_pad, 0.0f);
   }
-  pass.queries(head, row_begin, row_end, q, first_row);
+  pass.queries(query_head, row_begin, row_end, q, first_row);
   if (width > 0) {
     scale(query_exponent(), 1, q.rotated(), q_scaled.data());
     if (rotates && pass.form().normalised) scale(query_exponent(), 1, q.plain(), q_scaled_plain.data());
@@ -254,19 +254,19 @@ void ChunkOfHead::leave(const HeadState& state) const {
   decay(state);
 }
 
-void ChunkOfHead::store(TensorView<float, 3> o) const {
+void ChunkOfHead::store(index_t query_head, TensorView<float, 3> o) const {
   for (index_t r = row_begin; r < row_end; ++r) {
     const index_t t = r - row_begin + first_row;
     const float d = pass.form().normalised ? denominator[t] : 1;
     const float factor = d == 0 ? 0 : 1 / d;
     const float* from = out.data() + t * d_o;
-    for (float& x : o.row(head, r)) x = factor * *from++;
+    for (float& x : o.row(query_head, r)) x = factor * *from++;
   }
 }
 
-void ChunkOfHead::read_all(index_t begin, index_t end, const HeadState& state) {
+void ChunkOfHead::read_all(index_t query_head, index_t begin, index_t end, const HeadState& state) {
   row_begin = begin, row_end = end, first_row = 0, n = end - begin;
-  pass.queries(head, begin, end, q);
+  pass.queries(query_head, begin, end, q);
   kernels::product(kernels::as_is(q.rotated(), f_pad), state.s.data(), d_o, out.data(), d_o, n, f, d_o,
                    false);
   if (!pass.form().normalised) return;

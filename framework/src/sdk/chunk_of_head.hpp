@@ -25,22 +25,23 @@ struct HeadState {
 };
 
 struct ChunkOfHead {
+  /// @param head  the query head that keys are mapped for
   ChunkOfHead(const ChunkPass& pass, index_t head, index_t capacity);
 
   /// Loads tokens from position p0, at most up to p_end, and returns how many: fewer where the keys end or the decay
-  /// grows too strong. Positions beyond the last key have zero keys and values. load_queries: those of the same tokens;
-  /// false when there are none.
+  /// grows too strong. Positions beyond the last key have zero keys and values. load_queries: those of the same tokens in a
+  /// query head that reads these keys; false when there are none.
   index_t load(index_t p0, index_t p_end);
-  bool load_queries();
+  bool load_queries(index_t query_head);
 
   void decay(const HeadState& state) const;  ///< times exp(L_last)
   void write(const HeadState& state) const;
   void score() const;
   void read(const HeadState& state) const;  ///< numerators into `out`, denominators
   void leave(const HeadState& state) const;
-  void store(TensorView<float, 3> o) const;
+  void store(index_t query_head, TensorView<float, 3> o) const;
   /// Without causal order: all keys of the chunk into the state; rows [begin, end) read it.
-  void read_all(index_t begin, index_t end, const HeadState& state);
+  void read_all(index_t query_head, index_t begin, index_t end, const HeadState& state);
 
   const ChunkPass& pass;
   const index_t head, capacity, f, f_pad, d_v, d_o, c_pad, width, exponent_width;

@@ -63,7 +63,7 @@ class Linear final : public borel::ChunkAttention {
   }
   borel::ChunkForm form() const override {
     const bool exp = params_.feature == Feature::exp;
-    return {.log_keys = exp, .normalised = true, .epsilon = exp ? 0 : k_epsilon};
+    return {.log_keys = exp, .normalised = true, .epsilon = exp ? 0 : k_epsilon, .shared_keys = true};
   }
 
   bool has_gradients() const override { return true; }
