@@ -23,7 +23,7 @@ using borel::index_t;
 using borel::TensorView;
 namespace bench = borel::bench;
 
-constexpr index_t k_h = 8, k_h_grouped = 2, k_d = 64, k_n_steps = 256;
+constexpr index_t k_h = 8, k_h_grouped = 2, k_d = 64, k_n_steps = 1024;
 
 enum class Way { forward, backward, step };
 

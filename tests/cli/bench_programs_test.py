@@ -9,7 +9,7 @@ TILES = sys.argv.pop(1)
 
 
 def runs(program, pattern):
-    done = subprocess.run([program, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.02", "--benchmark_format=json"],
+    done = subprocess.run([program, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.05", "--benchmark_format=json"],
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["benchmarks"]
@@ -19,7 +19,7 @@ class BenchPrograms(unittest.TestCase):
     def test_decoding_goes_on_beyond_the_longest_context(self):
         [step] = runs(CHUNKS, "cosformer/step")
         self.assertFalse(step.get("error_occurred", False), step)
-        self.assertGreater(step["iterations"], 256)  # tokens that the context holds
+        self.assertGreater(step["iterations"], 1024)  # tokens that the context holds
 
     def test_share_is_a_ratio(self):
         for program, pattern in ((CHUNKS, "linear/forward/n:4096/threads:1"), (TILES, "softmax/causal/n:1024/")):

@@ -62,6 +62,14 @@ class HeadStream {
   HeadState state_;
 };
 
+/// Longest context whose sums one float serves in steps: 256 roundings of 2^-25 each, systematic at worst, are 7.6e-6.
+constexpr index_t k_one_float_sums = 256;
+
+/// Whether a state holds S and z as sums of two floats.
+bool sums_in_pairs(const ChunkForm& form, const AttentionContext& context) {
+  return form.normalised && (context.max_n == 0 || context.max_n > k_one_float_sums);
+}
+
 index_t n_states(const ChunkForm& form, const AttentionContext& context) {
   return context.h_q / heads_per_state(form, context.h_q, context.h_kv);
 }
@@ -156,9 +164,9 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
 }
 
 index_t ChunkAttention::state_size(const AttentionContext& context) const {
-  const index_t f = feature_size(context);
+  const index_t numbers = feature_size(context) * (context.d_v + (form().normalised ? 1 : 0));
   return n_states(form(), context) *
-         (form().normalised ? 2 * f * (context.d_v + 1) + (form().log_keys ? 1 : 0) : f * context.d_v);
+         (numbers * (sums_in_pairs(form(), context) ? 2 : 1) + (form().log_keys ? 1 : 0));
 }
 
 double ChunkAttention::state_bytes(const AttentionContext& context, index_t) const {
@@ -206,8 +214,9 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
   const index_t f = pass.f(), d_v = call.d_v(), width = pass.decay_width();
   const FeatureRows q(1, pass.f_pad(), pass.rotates()), k(1, pass.f_pad(), pass.rotates());
   const Scratch<float> decay(width), written(d_v), bonus_now(f);
-  // Of each state: S [f, d_v]; normalised z [f], what both leave as in HeadState, and with log_keys the largest logarithm.
+  // Of each state: S [f, d_v]; normalised z [f]; in pairs what both leave as in HeadState; with log_keys the largest logarithm.
   float* s = state.data();
+  const bool pairs = sums_in_pairs(form, token.context);
   const index_t group = heads_per_state(form, call.h_q(), call.h_kv());
   const index_t of_head = static_cast<index_t>(state.size()) / (call.h_q() / group);
   for (index_t first = 0; first < call.h_q(); first += group, s += of_head) {
@@ -223,12 +232,16 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
     float strength = 1;
     if (form.delta_rule) pass.write_strength(first, 0, 1, {&strength, 1});
     float* const z = form.normalised ? s + f * d_v : nullptr;
-    float *const s_rest = z ? z + f : nullptr, *const z_rest = z ? s_rest + f * d_v : nullptr;
+    float *const s_rest = pairs ? z + f : nullptr, *const z_rest = pairs ? s_rest + f * d_v : nullptr;
+    const auto z_at = [&](index_t c) {
+      return static_cast<double>(z[c]) + (pairs ? static_cast<double>(z_rest[c]) : 0);
+    };
     for (index_t c = 0; c < f && form.normalised; ++c) {
-      const double before = static_cast<double>(z[c]) + static_cast<double>(z_rest[c]);
+      const double before = z_at(c);
       const double now = (width == 0 ? 1 : static_cast<double>(decay[width == 1 ? 0 : c])) * before +
                          static_cast<double>(k.plain()[c]);
-      z[c] = static_cast<float>(now), z_rest[c] = static_cast<float>(now - static_cast<double>(z[c]));
+      z[c] = static_cast<float>(now);
+      if (pairs) z_rest[c] = static_cast<float>(now - static_cast<double>(z[c]));
     }
     const std::span<const float> v = call.v.row(call.kv_head(first), 0);
     for (index_t head = first; head < first + group; ++head) {
@@ -249,9 +262,7 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
       }
       if (!form.normalised) continue;
       double denominator = form.epsilon;
-      for (index_t c = 0; c < f; ++c)
-        denominator +=
-            static_cast<double>(q.plain()[c]) * (static_cast<double>(z[c]) + static_cast<double>(z_rest[c]));
+      for (index_t c = 0; c < f; ++c) denominator += static_cast<double>(q.plain()[c]) * z_at(c);
       for (float& x : out)
         x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
     }

@@ -115,8 +115,9 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
 
   const AttentionStep* step() const override { return this; }
-  /// Per state feature_size d_v; normalised 2 feature_size (d_v + 1) + log_keys: S and z as sums of two floats each, so
-  /// that their quotient keeps its accuracy over any number of tokens. h_q states, with shared_keys h_kv.
+  /// Per state feature_size (d_v + normalised) + log_keys; normalised, for contexts of more than 256 tokens or of any length
+  /// (max_n = 0), 2 feature_size (d_v + 1) + log_keys: S and z as sums of two floats each, so that their quotient keeps its
+  /// accuracy over any number of tokens. h_q states, with shared_keys h_kv.
   index_t state_size(const AttentionContext& context) const override;
   void start(const AttentionContext& context, ParameterValues parameters,
              std::span<float> state) const override;
