@@ -4,7 +4,6 @@
 //
 // Counters: GFLOP/s counts each causal pair once, 2 (d_k + d_v) operations a pair; share is that over the sgemm of this
 // run. `borel bench` times any method of any plugin set; the cases here are the ones that the engines are held to.
-#include <map>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -13,22 +12,17 @@
 #include <fmt/format.h>
 #include <tbb/task_arena.h>
 
-#include "bench/ceilings.hpp"
 #include "borel/attention.hpp"
 #include "borel/error.hpp"
 #include "built_methods.hpp"
+#include "protocols/visible_pairs.hpp"
+#include "share.hpp"
 
 namespace {
 
 using namespace borel;
 
 constexpr Seed k_seed{7};
-
-double sgemm_gflops(int threads) {
-  static std::map<int, double> measured;
-  if (!measured.contains(threads)) measured[threads] = bench::measure_ceilings(threads).sgemm_gflops;
-  return measured[threads];
-}
 
 struct Shape {
   index_t n_q, n_k, d = 64;
@@ -74,6 +68,7 @@ struct Work {
     where.n_q = s.n_q, where.n_k = s.n_k, where.query_offset = call.query_offset;
     where.n_heads = s.h, where.d_head = method->plan_d_head(context);
     where.train_length = std::max<index_t>(1, s.n_k / 4), where.causal = s.causal;
+    where.scaled_scores = !method->traits().own_scale;
     const ParameterSet parameters(encoding->parameters(s.h, where.d_head, s.h * s.d), k_seed);
     plan = position_plan(*encoding, where, parameters.values());
     call.position = &plan;
@@ -97,21 +92,6 @@ struct Work {
   }
 };
 
-/// Pairs that a plan's mask keeps, from its regions; all causal pairs otherwise.
-double n_pairs(const AttentionCall& call) {
-  double pairs = 0;
-  for (index_t r = 0; r < call.n_q(); ++r) {
-    const index_t i = r + call.query_offset;
-    index_t seen = call.causal ? std::min(i + 1, call.n_k()) : call.n_k();
-    if (call.position && call.position->visible.size() == 1) {
-      const PairRegion& region = call.position->visible[0];
-      if (region.distance.end < seen) seen = region.distance.end;
-    }
-    pairs += static_cast<double>(seen);
-  }
-  return pairs;
-}
-
 void run(benchmark::State& state, const std::string& spec, const Shape& shape, const std::string& position,
          int threads, bool backward) {
   std::unique_ptr<Work> work;
@@ -122,17 +102,15 @@ void run(benchmark::State& state, const std::string& spec, const Shape& shape, c
   }
   if (backward && !work->method->backward()) return state.SkipWithError("this method has no backward()");
   tbb::task_arena arena(threads);
-  arena.execute([&] {
-    backward ? work->backward() : work->forward();  // caches and scratch memory grow here
-    for (auto unused : state) backward ? work->backward() : work->forward();
+  const double seconds = arena.execute([&] {
+    const auto once = [&] { backward ? work->backward() : work->forward(); };
+    once();  // caches and scratch memory grow here
+    return bench::seconds_of(state, once);
   });
   // The way back has five products where the forward pass has two.
   const double flops =
-      (backward ? 2.5 : 1) * 4 * static_cast<double>(shape.h * shape.d) * n_pairs(work->call);
-  state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["sgemm"] = sgemm_gflops(threads);
-  state.counters["share"] =
-      benchmark::Counter(flops * 1e-9 / sgemm_gflops(threads), benchmark::Counter::kIsIterationInvariantRate);
+      (backward ? 2.5 : 1) * 4 * static_cast<double>(shape.h * shape.d) * visible_pairs(work->call);
+  bench::report_share(state, flops, seconds, threads);
 }
 
 void add(const std::string& name, const std::string& spec, const Shape& shape,
@@ -196,7 +174,7 @@ int main(int argc, char** argv) {
   if (const std::string core = bench::better_blas_core(); !core.empty())
     fmt::print(stderr, "OpenBLAS runs slower kernels than this processor has: set OPENBLAS_CORETYPE={}\n",
                core);
-  benchmark::AddCustomContext("sgemm_gflops_1_thread", fmt::format("{:.1f}", sgemm_gflops(1)));
+  benchmark::AddCustomContext("sgemm_gflops_1_thread", fmt::format("{:.1f}", bench::sgemm_gflops(1)));
   register_all();
   benchmark::RunSpecifiedBenchmarks();
   return 0;

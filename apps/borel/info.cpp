@@ -10,32 +10,6 @@
 namespace borel::app {
 namespace {
 
-/// `family/id`, or an id alone when only one family has it. Parameters may follow in braces.
-MethodSpec resolve(const std::string& text, const Registry& registry) {
-  MethodSpec spec = parse_method_spec(text);
-  if (!spec.family.empty()) return spec;
-  std::vector<std::string> families, known;
-  for (const MethodEntry* method : registry.entries()) {
-    known.push_back(method->family + "/" + method->id);
-    if (method->id == spec.id) families.push_back(method->family);
-  }
-  if (families.size() == 1) {
-    spec.family = families.front();
-    return spec;
-  }
-  if (families.size() > 1)
-    throw RegistryError(fmt::format("'{}' is in several families ({}); write <family>/{}", spec.id,
-                                    fmt::join(families, ", "), spec.id));
-  std::string near;
-  for (const std::string& family : registry.families()) {
-    const std::string id = nearest_name(spec.id, registry.ids(family));
-    if (!id.empty()) near = fmt::format("; did you mean '{}/{}'?", family, id);
-  }
-  throw RegistryError(
-      fmt::format("no method named '{}'{} `borel list` shows all, `borel list protocol` the protocols",
-                  spec.id, near.empty() ? "." : near));
-}
-
 void print_parameters(const std::vector<ParamInfo>& parameters, int width) {
   if (parameters.empty()) fmt::print("  none\n");
   for (const ParamInfo& param : parameters) {
@@ -120,7 +94,7 @@ void add_info(CLI::App& app, Session& session) {
         print_info(*protocol);
       return;
     }
-    const MethodSpec spec = resolve(options->method, session.registry());
+    const MethodSpec spec = resolve_method(options->method, session.registry());
     const MethodEntry& method = session.registry().entry(spec.family, spec.id);
     method.canonical(spec);  // parameters that were given are checked even when nothing of them is shown
     if (options->json)

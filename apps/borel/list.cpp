@@ -5,7 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "method_json.hpp"
-#include "protocols/attention_pairs.hpp"
+#include "pair_table.hpp"
 #include "session.hpp"
 
 namespace borel::app {
@@ -17,46 +17,28 @@ struct ListOptions {
   bool pairs = false;
 };
 
-void list_pairs_json(const std::vector<AttentionPairing>& pairings) {
-  nlohmann::ordered_json out = {{"pairs", nlohmann::ordered_json::array()}};
-  for (const AttentionPairing& pair : pairings)
-    out["pairs"].push_back({{"attention", pair.attention},
-                            {"position", pair.position},
-                            {"causal", pair.causal},
-                            {"bidirectional", pair.bidirectional},
-                            {"reason", pair.reason}});
-  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
-}
-
-/// For each mechanism the encodings that it takes, then those that it refuses, by reason.
-void list_pairs(const std::vector<AttentionPairing>& pairings) {
-  std::size_t n_working = 0;
-  for (auto pair = pairings.begin(); pair != pairings.end();) {
-    const auto end = std::find_if(pair, pairings.end(),
-                                  [&](const AttentionPairing& p) { return p.attention != pair->attention; });
-    std::vector<std::string> takes;
-    std::vector<std::pair<std::string, std::vector<std::string>>> refuses;
-    fmt::print("attention/{}\n", pair->attention);
-    for (; pair != end; ++pair) {
-      if (pair->works()) {
-        takes.push_back(pair->position + (pair->causal ? pair->bidirectional ? "" : "(c)" : "(b)"));
-        continue;
-      }
-      const auto known = std::ranges::find(refuses, pair->reason, &decltype(refuses)::value_type::first);
-      if (known == refuses.end())
-        refuses.emplace_back(pair->reason, std::vector<std::string>{pair->position});
-      else
-        known->second.push_back(pair->position);
-    }
-    n_working += takes.size();
-    fmt::print("  takes\n");
-    fmt::print("{}\n", wrap(fmt::format("{}", fmt::join(takes, " ")), 4, terminal_width()));
-    for (const auto& [reason, ids] : refuses) {
-      fmt::print("  refuses: {}\n", reason);
-      fmt::print("{}\n", wrap(fmt::format("{}", fmt::join(ids, " ")), 4, terminal_width()));
-    }
+/// Everything, one side as the rows, or one method's pairs.
+void list_pairs(const ListOptions& options, const Registry& registry) {
+  const auto is_side = [](const std::string& family) {
+    return family == "attention" || family == "position";
+  };
+  std::vector<AttentionPairing> pairings = attention_pairings(registry);
+  MethodSpec one;
+  if (!options.family.empty() && !is_side(options.family)) {
+    const std::vector<std::string> families = registry.families();
+    const bool other = std::ranges::find(families, options.family) != families.end();
+    if (!other) one = resolve_method(options.family, registry);
+    if (other || !is_side(one.family))
+      throw RegistryError(
+          fmt::format("--pairs is about attention and position, not about '{}'", options.family));
+    registry.entry(one.family, one.id);
+    std::erase_if(pairings, [&](const AttentionPairing& pair) {
+      return (one.family == "attention" ? pair.attention : pair.position) != one.id;
+    });
   }
-  fmt::print("\n{} of {} pairs work; (c) causal only, (b) bidirectional only\n", n_working, pairings.size());
+  if (options.json) return print_pairs_json(pairings);
+  if (!one.empty()) return print_pairs_of(one, pairings);
+  print_pair_grid(pairings, options.family == "position");
 }
 
 void list_json(const std::vector<const MethodEntry*>& methods, const LoadReport& plugins) {
@@ -97,13 +79,7 @@ void list_protocols(bool json) {
 
 void run(const ListOptions& options, Session& session) {
   if (options.family == "protocol") return list_protocols(options.json);
-  if (options.pairs) {
-    if (!options.family.empty() && options.family != "attention" && options.family != "position")
-      throw RegistryError(
-          fmt::format("--pairs is about attention and position, not about '{}'", options.family));
-    const std::vector<AttentionPairing> pairings = attention_pairings(session.registry());
-    return options.json ? list_pairs_json(pairings) : list_pairs(pairings);
-  }
+  if (options.pairs) return list_pairs(options, session.registry());
   std::vector<const MethodEntry*> methods = session.registry().entries();
   if (!options.family.empty()) {
     std::erase_if(methods, [&](const MethodEntry* method) { return method->family != options.family; });
@@ -131,12 +107,14 @@ void run(const ListOptions& options, Session& session) {
 void add_list(CLI::App& app, Session& session) {
   auto* list = app.add_subcommand("list", "List the methods of the plugin set, or the protocols");
   auto options = std::make_shared<ListOptions>();
-  list->add_option(
-      "family", options->family,
-      "attention, position, density, optimizer, problem; all methods when left out. protocol: the protocols");
+  list->add_option("family", options->family,
+                   "attention, position, density, optimizer, problem; all methods when left out. protocol: "
+                   "the protocols. With --pairs "
+                   "position for a grid with encodings as rows, or one method, such as softmax");
   list->add_flag("--json", options->json, "Machine-readable: everything that is known about each method");
-  list->add_flag("--pairs", options->pairs,
-                 "Which attention mechanism takes which position encoding, with the reasons of refusals");
+  list->add_flag(
+      "--pairs", options->pairs,
+      "Which attention mechanism takes which position encoding, as a grid with the reasons of refusals");
   list->callback([options, &session] { run(*options, session); });
 }
 

@@ -30,6 +30,31 @@ const LoadReport& Session::plugins() {
   return report_;
 }
 
+MethodSpec resolve_method(const std::string& text, const Registry& registry) {
+  MethodSpec spec = parse_method_spec(text);
+  if (!spec.family.empty()) return spec;
+  std::vector<std::string> families, known;
+  for (const MethodEntry* method : registry.entries()) {
+    known.push_back(method->family + "/" + method->id);
+    if (method->id == spec.id) families.push_back(method->family);
+  }
+  if (families.size() == 1) {
+    spec.family = families.front();
+    return spec;
+  }
+  if (families.size() > 1)
+    throw RegistryError(fmt::format("'{}' is in several families ({}); write <family>/{}", spec.id,
+                                    fmt::join(families, ", "), spec.id));
+  std::string near;
+  for (const std::string& family : registry.families()) {
+    const std::string id = nearest_name(spec.id, registry.ids(family));
+    if (!id.empty()) near = fmt::format("; did you mean '{}/{}'?", family, id);
+  }
+  throw RegistryError(
+      fmt::format("no method named '{}'{} `borel list` shows all, `borel list protocol` the protocols",
+                  spec.id, near.empty() ? "." : near));
+}
+
 int terminal_width() {
   if (!isatty(STDOUT_FILENO)) return 0;
   winsize size{};

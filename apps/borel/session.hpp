@@ -50,6 +50,10 @@ void add_run(CLI::App& app, Session& session);
 void add_train(CLI::App& app, Session& session);
 void add_why(CLI::App& app, Session& session);
 
+/// `family/id`, or an id alone when only one family has it. Parameters may follow in braces. @throws RegistryError: an id that
+/// no family or several have, with the nearest; ParamError
+MethodSpec resolve_method(const std::string& text, const Registry& registry);
+
 /// Columns of the terminal, or 0 when standard output is not a terminal (then nothing is cut).
 int terminal_width();
 

@@ -54,6 +54,7 @@ void run(char** argv, bool backward) {
     PositionContext where;
     where.n_q = where.n_k = n, where.n_heads = h, where.d_head = method->plan_d_head(context);
     where.causal = call.causal;
+    where.scaled_scores = !method->traits().own_scale;
     plan = position_plan(*registry.make<PositionEncoding>(parse_method_spec(position, "position")), where);
     call.position = &plan;
   }
@@ -86,9 +87,10 @@ void run(char** argv, bool backward) {
   const std::string output = folder + "/borel.f32";
   std::ofstream(output, std::ios::binary)
       .write(reinterpret_cast<const char*>(o.data()), static_cast<std::streamsize>(o.size() * sizeof(float)));
-  fmt::print("{{\"times_ms\": [{}], \"output\": \"{}\", \"sgemm\": {}, \"blas\": \"{}\"}}\n",
-             fmt::join(times_ms, ", "), output, bench::measure_ceilings(threads).sgemm_gflops,
-             bench::measure_ceilings(threads).blas_core);
+  const bench::Ceilings ceilings = bench::measure_ceilings(threads);
+  fmt::print("{{\"times_ms\": [{}], \"output\": \"{}\", \"sgemm\": {}, \"blas\": \"{}\", \"flops\": {}}}\n",
+             fmt::join(times_ms, ", "), output, ceilings.sgemm_gflops, ceilings.blas_core,
+             method->flops(context, n, n));
 }
 
 }  // namespace

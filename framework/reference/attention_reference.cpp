@@ -98,8 +98,7 @@ Matrix identity(const MethodSpec& spec, const AttentionCall& call, index_t head)
   return w;
 }
 
-/// phi of every row. Constants per query row cancel in the normalised form, so they may differ from the
-/// plugin's.
+/// phi of every row.
 void map_features(const std::string& feature, Matrix& x) {
   for (index_t r = 0; r < x.n_rows; ++r) {
     double top = 0, sum = 0;
@@ -123,7 +122,7 @@ Matrix linear(const MethodSpec& spec, const AttentionCall& call, index_t head) {
   map_features(spec.params.at("feature"), k);
   Matrix w(call.n_q(), call.n_k());
   for (index_t r = 0; r < w.n_rows; ++r) {
-    double denominator = k_linear_epsilon;
+    double denominator = spec.params.at("feature") == "exp" ? 0 : k_linear_epsilon;
     for (index_t j = 0; j < w.n_cols; ++j)
       if (sees(call, r, j)) denominator += dot(q, r, k, j, 0, q.n_cols);
     for (index_t j = 0; j < w.n_cols; ++j)

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace borel::reference {
 namespace {
@@ -49,20 +48,22 @@ Matrix cosformer_features(const MethodSpec& spec, const AttentionCall& call, con
   return phi;
 }
 
-/// Choromanski et al. 2020, lemma 1, with everything in double and the row maximum of queries taken out.
+/// Choromanski et al. 2020, lemma 1, with everything in double and the maximum taken out: of a row of queries, of all keys.
 Matrix performer_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x, bool query) {
   const auto m = static_cast<index_t>(number(spec, "features"));
   const double factor = std::pow(static_cast<double>(x.n_cols), -0.25);
   Matrix phi(x.n_rows, m);
   for (index_t r = 0; r < x.n_rows; ++r) {
-    double top = -std::numeric_limits<double>::infinity();
     const double half = 0.5 * factor * factor * square_of_row(x, r);
     for (index_t a = 0; a < m; ++a) {
-      double inner = -half;
-      for (index_t c = 0; c < x.n_cols; ++c) inner += factor * x(r, c) * parameter(call, 0, c * m + a);
-      top = std::max(top, phi(r, a) = inner);
+      phi(r, a) = -half;
+      for (index_t c = 0; c < x.n_cols; ++c) phi(r, a) += factor * x(r, c) * parameter(call, 0, c * m + a);
     }
-    for (index_t a = 0; a < m; ++a) phi(r, a) = std::exp(phi(r, a) - (query ? top : 0));
+  }
+  const double largest = phi.values.empty() ? 0 : std::ranges::max(phi.values);
+  for (index_t r = 0; r < x.n_rows; ++r) {
+    const double top = query ? *std::max_element(&phi(r, 0), &phi(r, 0) + m) : largest;
+    for (index_t a = 0; a < m; ++a) phi(r, a) = std::exp(phi(r, a) - top);
   }
   return phi;
 }
@@ -82,10 +83,8 @@ Matrix taylor_features(const Matrix& x) {
 }
 
 /// Zhang et al. 2024: [exp(y), exp(-y)] or the softmax over [2 y, -2 y].
-Matrix hedgehog_features(const MethodSpec& spec, const AttentionCall& call, const Matrix& x, index_t head,
-                         bool query) {
+Matrix hedgehog_features(const AttentionCall& call, const Matrix& x, index_t head, bool query, bool softmax) {
   const index_t d = x.n_cols;
-  const bool softmax = spec.params.at("feature") == "softmax";
   Matrix phi(x.n_rows, 2 * d);
   for (index_t r = 0; r < x.n_rows; ++r) {
     double sum = 0;
@@ -95,9 +94,7 @@ Matrix hedgehog_features(const MethodSpec& spec, const AttentionCall& call, cons
       phi(r, a) = std::exp((softmax ? 2 : 1) * y), phi(r, a + d) = std::exp((softmax ? -2 : -1) * y);
       sum += phi(r, a) + phi(r, a + d);
     }
-    // exp: a common factor of the row, which only shows against epsilon; the method takes out the largest component
-    const double top = *std::max_element(&phi(r, 0), &phi(r, 0) + 2 * d);
-    for (index_t a = 0; a < 2 * d; ++a) phi(r, a) /= softmax ? sum : query ? top : 1;
+    for (index_t a = 0; a < 2 * d && softmax; ++a) phi(r, a) /= sum;
   }
   return phi;
 }
@@ -141,12 +138,15 @@ Matrix kernel_family(const MethodSpec& spec, const AttentionCall& call, index_t 
     if (spec.id == "cosformer") return cosformer_features(spec, call, x, query ? call.query_offset : 0);
     if (spec.id == "performer") return performer_features(spec, call, x, query);
     if (spec.id == "taylor") return taylor_features(x);
-    return hedgehog_features(spec, call, x, head, query);
+    return hedgehog_features(call, x, head, query, spec.params.at("feature") == "softmax");
   };
+  // Kernels of the exponential are never zero and have no epsilon.
+  const bool exponential =
+      spec.id == "performer" || (spec.id == "hedgehog" && spec.params.at("feature") == "exp");
   Matrix q = mapped_queries(call, head), k = mapped_keys(call, head);
   rotate(call, true, q);  // before the maps
   rotate(call, false, k);
-  return kernel_weights(call, features(q, true), features(k, false), spec.id == "performer" ? 0 : k_epsilon);
+  return kernel_weights(call, features(q, true), features(k, false), exponential ? 0 : k_epsilon);
 }
 
 // ---- recurrences, one token after the other ----

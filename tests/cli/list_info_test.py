@@ -71,11 +71,49 @@ expect("a pair works under some mask, or says why not",
        and all(len(p["reason"]) > 20 for p in pairs if p["reason"]), pairs)
 expect("softmax takes every encoding that serves text",
        all(p["causal"] for p in pairs if p["attention"] == "softmax"), pairs)
-result = run("list", "--pairs")
-working = sum(p["causal"] or p["bidirectional"] for p in pairs)
-expect("list --pairs counts the pairs that work", f"{working} of {len(pairs)} pairs work" in result.stdout, result.stdout)
-result = run("list", "--pairs", "density")
-expect("list --pairs of another family is refused", result.returncode == 2 and "--pairs" in result.stderr, result)
+works = {(p["attention"], p["position"]): p["causal"] or p["bidirectional"] for p in pairs}
+expect("schedules over layers are judged in all layers", not works["linear", "hwfa"] and works["softmax", "hwfa"], pairs)
+for method in (m for m in listed["methods"] if m["family"] == "attention"):
+    claim = method["traits"]["position"]
+    seen = [works[method["id"], p] for p in ("rope", "alibi", "multi_base")]
+    expect(f"the trait position of {method['id']} is what pairs with a rotation, a bias and an average show",
+           claim == {(False, False, False): "none", (True, False, False): "rotation", (True, True, False): "any but averages",
+                     (True, True, True): "any"}.get(tuple(seen)), (claim, seen))
+    expect(f"{method['id']} names bytes of state if it can go on",
+           (method["traits"]["state_bytes_n1024_d64"] == "-") == (method["traits"]["step"] == "no"), method["traits"])
+
+
+def grid(*arguments):
+    text = run("list", "--pairs", *arguments).stdout
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if line and line[0] != " ")
+    rows = lines[first:lines.index("", first)]
+    columns = {i: "".join(line[i] for line in lines[:first] if len(line) > i).strip()
+               for i in range(len(rows[0])) if any(len(line) > i and line[i] != " " for line in lines[:first])}
+    marks = {(row.split()[0], name): row[i] for row in rows for i, name in columns.items()}
+    notes = dict(line.split("  ", 1) for line in lines[lines.index("", first) + 2:])
+    return text, marks, notes
+
+
+text, marks, notes = grid()
+expect("list --pairs counts the pairs that work", f"{sum(works.values())} of {len(pairs)} pairs work" in text, text)
+expect("list --pairs is a grid with every pair",
+       {(p["attention"], p["position"]): p["reason"] or {(True, True): "under both masks", (True, False): "causal only",
+                                                         (False, True): "bidirectional only"}[p["causal"], p["bidirectional"]]
+        for p in pairs} == {pair: notes[mark] for pair, mark in marks.items()}, text)
+expect("list --pairs says each reason once", len(set(notes.values())) == len(notes), text)
+_, turned, notes_turned = grid("position")
+expect("list --pairs position has encodings as rows",
+       {(a, p): notes[m] for (a, p), m in marks.items()} == {(a, p): notes_turned[m] for (p, a), m in turned.items()}, turned)
+result = run("list", "linear", "--pairs")
+expect("list --pairs of one mechanism names its encodings, and the others by reason",
+       result.stdout.startswith("attention/linear works with ") and all(p["position"] in result.stdout and p["reason"] in result.stdout
+                                                                        for p in pairs if p["attention"] == "linear"), result)
+one = json.loads(run("list", "position/xpos", "--pairs", "--json").stdout)["pairs"]
+expect("list --pairs --json of one encoding has its pairs", one == [p for p in pairs if p["position"] == "xpos"], one)
+for wrong, message in (("density", "--pairs"), ("kde", "--pairs"), ("softmacs", "did you mean 'attention/softmax'?")):
+    result = run("list", "--pairs", wrong)
+    expect(f"list --pairs {wrong} is refused", result.returncode == 2 and message in result.stderr, result)
 
 if is_release:
     times = []

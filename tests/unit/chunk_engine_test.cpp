@@ -86,7 +86,7 @@ struct Inputs {
     call.q = {q.data(), {1, k_n, k_d}}, call.k = {k.data(), {1, k_n, k_d}},
     call.v = {v.data(), {1, k_n, k_d_v}};
     call.extra = views;
-    call.context = {.d_k = k_d, .d_v = k_d_v, .max_n = k_n};
+    call.context = {.d_k = k_d, .d_v = k_d_v};  // of any length: sums of two floats
   }
   Inputs(const Inputs&) = delete;
   std::vector<float> q, k, v, gate, strength;
@@ -253,8 +253,24 @@ TEST(ChunkEngineForms, RefusesFormsThatHaveNoMeaning) {
   for (const ChunkForm& form :
        {ChunkForm{.normalised = true, .delta_rule = true},
         ChunkForm{.normalised = true, .read_before_write = true},
-        ChunkForm{.delta_rule = true, .read_before_write = true}, ChunkForm{.log_keys = true}})
+        ChunkForm{.delta_rule = true, .read_before_write = true}, ChunkForm{.log_keys = true},
+        ChunkForm{.read_before_write = true, .shared_keys = true}})
     EXPECT_THROW(AnyForm(form).forward(in.call, out), borel::MethodError);
+}
+
+TEST(ChunkEngineForms, SharedKeysHaveOneStateAKeyHead) {
+  const borel::AttentionContext context{.h_q = 8, .h_kv = 2, .d_k = k_d, .d_v = k_d_v, .max_n = k_n};
+  EXPECT_EQ(AnyForm({}).state_size(context), 8 * k_d * k_d_v);
+  EXPECT_EQ(AnyForm({.shared_keys = true}).state_size(context), 2 * k_d * k_d_v);
+  EXPECT_EQ(AnyForm({.normalised = true, .shared_keys = true}).state_size(context), 2 * k_d * (k_d_v + 1));
+  borel::AttentionContext long_context = context;  // sums of two floats
+  long_context.max_n = 257;
+  EXPECT_EQ(AnyForm({.normalised = true, .shared_keys = true}).state_size(long_context),
+            2 * 2 * k_d * (k_d_v + 1));
+  // 2 f d_v operations a token: queries of eight heads read, keys of eight or two heads write.
+  const double one = 2.0 * k_d * k_d_v * k_n, within = 64.0 * (k_d + k_d_v) * k_n;
+  EXPECT_DOUBLE_EQ(AnyForm({}).flops(context, k_n, k_n), 8 * (one + within) + 8 * one);
+  EXPECT_DOUBLE_EQ(AnyForm({.shared_keys = true}).flops(context, k_n, k_n), 8 * (one + within) + 2 * one);
 }
 
 }  // namespace

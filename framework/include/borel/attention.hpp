@@ -71,7 +71,7 @@ struct AttentionTraits {
   bool non_negative = false;                 ///< effective weights are >= 0
   bool linear_in_v = true;  ///< o = A(q, k) v exactly, and v may have any d_v, also other than the
                             ///< context's; false when the output is normalised afterwards
-  bool own_scale = false;   ///< does not use 1 / sqrt(d_k)
+  bool own_scale = false;   ///< does not use 1 / sqrt(d_k): plans are made with scaled_scores = false
   bool order_dependent =
       false;  ///< weights depend on where keys stand even without a plan (cosine weight, landmarks)
   bool rows_interact = false;  ///< an output row depends on other queries too (Nystrom's landmarks)

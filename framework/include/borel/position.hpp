@@ -31,8 +31,9 @@ struct PositionContext {
   index_t train_length = 0;               ///< 0 = unknown; methods that need it refuse with a MethodError
   index_t test_length = 0;                ///< longest context of this evaluation; 0 = n_tokens()
   bool causal = true;
-  bool training = false;  ///< index rules that differ in training (random positions, PoSE)
-  Seed seed = {};         ///< for those; the same for all layers and heads of one training step
+  bool scaled_scores = true;  ///< the mechanism divides q . k by sqrt(d_head): not AttentionTraits::own_scale
+  bool training = false;      ///< index rules that differ in training (random positions, PoSE)
+  Seed seed = {};             ///< for those; the same for all layers and heads of one training step
   // Per token from 0 on, not per row: query i has those of token i, so every i < n_tokens() when one of them is given.
   TensorView<const double, 2> coordinates =
       {};  ///< [n_tokens, n_axes] token coordinates (2-D images); empty = 1-D, j itself

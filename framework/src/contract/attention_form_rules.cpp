@@ -13,45 +13,6 @@
 namespace borel::contract {
 namespace {
 
-/// Row t of every head, as a token of the recurrent form.
-TensorView<const float, 2> token_of(const TensorView<const float, 3>& tensor, index_t t) {
-  return {tensor.data() + t * tensor.stride(1), {tensor.shape(0), tensor.shape(2)}, {tensor.stride(0), 1}};
-}
-
-/// Runs the recurrent form over all tokens. Plans are made per token, as in decoding.
-std::vector<float> run_steps(const Attention& method, const AttentionStep& step, const AttentionCall& call,
-                             const PositionEncoding* encoding, Seed seed) {
-  std::vector<float> o(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()));
-  std::vector<float> state(static_cast<std::size_t>(step.state_size(call.context)), std::nanf(""));
-  step.start(call.context, call.parameters, state);
-  for (index_t t = 0; t < call.n_q(); ++t) {
-    AttentionCall row = call;
-    row.q = call.q.slice(1, t, t + 1), row.k = call.k.slice(1, 0, t + 1), row.v = call.v.slice(1, 0, t + 1);
-    row.query_offset = t;
-    std::optional<PositionPlan> plan;
-    if (encoding) {
-      PositionContext context = position_context(method, row);
-      context.train_length = position_context(method, call).train_length;
-      context.test_length = call.n_k();
-      context.seed = seed;
-      plan = position_plan(*encoding, context);
-    }
-    std::vector<TensorView<const float, 2>> extra;
-    for (const auto& input : call.extra) extra.push_back(token_of(input, t));
-    const AttentionStep::Token token{.t = t,
-                                     .q = token_of(call.q, t),
-                                     .k = token_of(call.k, t),
-                                     .v = token_of(call.v, t),
-                                     .position = plan ? &*plan : nullptr,
-                                     .extra = extra,
-                                     .parameters = call.parameters,
-                                     .context = call.context};
-    step.step(token, state,
-              {o.data() + t * call.d_v(), {call.h_q(), call.d_v()}, {call.n_q() * call.d_v(), 1}});
-  }
-  return o;
-}
-
 double bound_of(const Attention& method, const AttentionCall& call) {
   std::vector<float> storage(static_cast<std::size_t>(call.n_q() * call.n_k()));
   double unit = 0;

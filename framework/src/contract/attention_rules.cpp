@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/tile_engine.hpp"
 #include "borel/error.hpp"
 #include "contract/attention_subject.hpp"
@@ -65,6 +66,27 @@ Verdict agrees_with_reference(const Subject& subject) {
           if (!failure.empty())
             return fmt::format("n {}, causal {}, scores up to {}: {}", n, causal, largest, failure);
         }
+    return {};
+  });
+}
+
+/// Feature maps of such keys are far below or above the epsilon of the denominator.
+Verdict small_and_large_keys_agree_with_reference(const Subject& subject) {
+  const auto probe = subject.make<Attention>();
+  const auto* chunks = dynamic_cast<const ChunkAttention*>(probe.get());
+  if (!chunks || !chunks->form().normalised) return not_applicable("not a normalised recurrence");
+  if (!reference_of(subject, subject.spec)) return not_applicable("no float64 reference knows this id");
+  return for_every_attention(subject, [&](const AttentionVariant& variant, Seed seed) -> std::string {
+    const reference::AttentionWeightsOf truth = reference_of(subject, variant.spec).value();
+    const reference::AttentionOutputOf true_output = output_of(subject, variant.spec).value();
+    for (const bool causal : modes(*variant.method))
+      for (const float offset : {-24.0f, -16.0f, 16.0f}) {
+        AttentionInputs inputs(*variant.method, {.causal = causal}, seed);
+        for (float& x : inputs.k) x += offset;
+        const std::string failure = against_reference(*variant.method, inputs.call, truth, true_output,
+                                                      variant.method->traits().max_error);
+        if (!failure.empty()) return fmt::format("keys + {}, causal {}: {}", offset, causal, failure);
+      }
     return {};
   });
 }
@@ -439,6 +461,10 @@ constexpr Rule k_rules[] = {
     {"AgreesWithReference",
      "the output is within max_error of float64, for scores up to 80 and sizes 0, 1, 63, 65, 127",
      agrees_with_reference},
+    {"SmallAndLargeKeysAgreeWithReference",
+     "normalised recurrences are within max_error of float64 for keys moved by -24, -16 and 16 in all "
+     "components",
+     small_and_large_keys_agree_with_reference},
     {"AgreesWithReferenceInLongContexts", "sampled rows over 8192 keys are within max_error of float64",
      agrees_with_reference_in_long_contexts},
     {"WholeRowsAreExact",

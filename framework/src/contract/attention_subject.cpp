@@ -47,6 +47,11 @@ double largest_score(const AttentionCall& call) {
   return largest;
 }
 
+/// Row t of every head, as a token of the recurrent form.
+TensorView<const float, 2> token_of(const TensorView<const float, 3>& tensor, index_t t) {
+  return {tensor.data() + t * tensor.stride(1), {tensor.shape(0), tensor.shape(2)}, {tensor.stride(0), 1}};
+}
+
 }  // namespace
 
 AttentionInputs::AttentionInputs(const Attention& method, const AttentionSizes& s, Seed seed) {
@@ -84,7 +89,8 @@ PositionContext position_context(const Attention& method, const AttentionCall& c
           .d_head = method.plan_d_head(call.context),
           .train_length = std::max<index_t>(8, call.n_k() / 4),
           .test_length = std::max<index_t>(1, call.n_k()),
-          .causal = call.causal};
+          .causal = call.causal,
+          .scaled_scores = !method.traits().own_scale};
 }
 
 std::optional<PositionPlan> plan_for(const PositionEncoding& encoding, const Attention& method,
@@ -111,6 +117,39 @@ std::vector<float> forward(const Attention& method, const AttentionCall& call) {
   std::vector<float> o(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()),
                        std::numeric_limits<float>::quiet_NaN());
   method.forward(call, {o.data(), {call.h_q(), call.n_q(), call.d_v()}});
+  return o;
+}
+
+std::vector<float> run_steps(const Attention& method, const AttentionStep& step, const AttentionCall& call,
+                             const PositionEncoding* encoding, Seed seed) {
+  std::vector<float> o(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()));
+  std::vector<float> state(static_cast<std::size_t>(step.state_size(call.context)), std::nanf(""));
+  step.start(call.context, call.parameters, state);
+  for (index_t t = 0; t < call.n_q(); ++t) {
+    AttentionCall row = call;
+    row.q = call.q.slice(1, t, t + 1), row.k = call.k.slice(1, 0, t + 1), row.v = call.v.slice(1, 0, t + 1);
+    row.query_offset = t;
+    std::optional<PositionPlan> plan;
+    if (encoding) {
+      PositionContext context = position_context(method, row);
+      context.train_length = position_context(method, call).train_length;
+      context.test_length = call.n_k();
+      context.seed = seed;
+      plan = position_plan(*encoding, context);
+    }
+    std::vector<TensorView<const float, 2>> extra;
+    for (const auto& input : call.extra) extra.push_back(token_of(input, t));
+    const AttentionStep::Token token{.t = t,
+                                     .q = token_of(call.q, t),
+                                     .k = token_of(call.k, t),
+                                     .v = token_of(call.v, t),
+                                     .position = plan ? &*plan : nullptr,
+                                     .extra = extra,
+                                     .parameters = call.parameters,
+                                     .context = call.context};
+    step.step(token, state,
+              {o.data() + t * call.d_v(), {call.h_q(), call.d_v()}, {call.n_q() * call.d_v(), 1}});
+  }
   return o;
 }
 

@@ -44,6 +44,10 @@ PositionContext position_context(const Attention& method, const AttentionCall& c
 /// forward into gapless [h_q, n_q, d_v], filled with NaN before.
 std::vector<float> forward(const Attention& method, const AttentionCall& call);
 
+/// Runs the recurrent form over all tokens, [h_q, n_q, d_v]. Plans are made per token, as in decoding.
+std::vector<float> run_steps(const Attention& method, const AttentionStep& step, const AttentionCall& call,
+                             const PositionEncoding* encoding, Seed seed);
+
 /// A causal mode that the method has, true first.
 bool some_mode(const Attention& method);
 std::vector<bool> modes(const Attention& method);

@@ -118,8 +118,8 @@ class Recurrence64 {
   double largest_log_ = 0;
 };
 
-std::string against_recurrence(const ChunkAttention& method, const AttentionCall& call) {
-  const std::vector<float> found = forward(method, call);
+std::string against_recurrence(const ChunkAttention& method, const AttentionCall& call,
+                               const std::vector<float>& found) {
   const double largest_v = error_unit(call, nullptr);
   std::vector<double> expected, unit;
   for (index_t h = 0; h < call.h_q(); ++h) {
@@ -139,6 +139,14 @@ std::string against_recurrence(const ChunkAttention& method, const AttentionCall
   return {};
 }
 
+std::string both_forms_against_recurrence(const ChunkAttention& method, const AttentionCall& call,
+                                          Seed seed) {
+  std::string failure = against_recurrence(method, call, forward(method, call));
+  if (!failure.empty()) return "forward, " + failure;
+  failure = against_recurrence(method, call, run_steps(method, *method.step(), call, nullptr, seed));
+  return failure.empty() ? "" : "steps, " + failure;
+}
+
 Verdict long_contexts_agree_with_float64(const Subject& subject) {
   if (!chunk_method(*subject.make<Attention>())) return not_applicable("not made of chunks");
   return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
@@ -149,7 +157,25 @@ Verdict long_contexts_agree_with_float64(const Subject& subject) {
     const index_t n = wide ? 2048 : 8192;  // wide states cost as much at a quarter of the length
     const AttentionInputs long_inputs(method, {.h_q = 1, .h_kv = 1, .n_q = n, .n_k = n, .d_k = 16, .d_v = 4},
                                       seed);
-    return against_recurrence(method, long_inputs.call);
+    return both_forms_against_recurrence(method, long_inputs.call, seed);
+  });
+}
+
+/// The same token over and over: what one sum rounds away, the next one rounds away again.
+Verdict sums_keep_their_accuracy(const Subject& subject) {
+  const auto probe = subject.make<Attention>();
+  if (!chunk_method(*probe) || !chunk_method(*probe)->form().normalised)
+    return not_applicable("not a normalised recurrence");
+  return for_every_attention(subject, [](const AttentionVariant& variant, Seed seed) -> std::string {
+    const ChunkAttention& method = *chunk_method(*variant.method);
+    constexpr index_t k_n = 16384;
+    AttentionInputs inputs(method, {.h_q = 1, .h_kv = 1, .n_q = k_n, .n_k = k_n, .d_k = 4, .d_v = 2}, seed);
+    for (std::vector<float>* values : {&inputs.q, &inputs.k, &inputs.v}) {
+      const auto width = static_cast<index_t>(values->size()) / k_n;
+      for (index_t x = width; x < k_n * width; ++x)
+        (*values)[static_cast<std::size_t>(x)] = (*values)[static_cast<std::size_t>(x - width)];
+    }
+    return both_forms_against_recurrence(method, inputs.call, seed);
   });
 }
 
@@ -174,8 +200,9 @@ Verdict strong_decays_stay_correct(const Subject& subject) {
     const ChunkAttention& method = *chunk_method(*variant.method);
     AttentionInputs inputs(method, {.h_q = 2, .h_kv = 1, .n_q = 300, .n_k = 300}, seed);
     make_decays_strong(method, inputs, seed);
-    if (const std::string failure = against_recurrence(method, inputs.call); !failure.empty()) return failure;
     const std::vector<float> expected = forward(method, inputs.call);
+    if (const std::string failure = against_recurrence(method, inputs.call, expected); !failure.empty())
+      return failure;
     for (const index_t chunk : {1, 16, 300}) {
       std::vector<float> o(expected.size(), std::nanf(""));
       method.forward_in_chunks(inputs.call, {o.data(), {2, 300, inputs.call.d_v()}}, chunk);
@@ -237,8 +264,12 @@ constexpr Rule k_rules[] = {
     {"StepsTakeThePlanOfOneToken",
      "a step with the positions of its own token alone gives the row of forward",
      steps_take_the_plan_of_one_token},
-    {"LongContextsAgreeWithFloat64", "8192 tokens agree with the recurrence in float64",
+    {"LongContextsAgreeWithFloat64",
+     "8192 tokens, 2048 of wide states, agree with the recurrence in float64, in chunks and in steps",
      long_contexts_agree_with_float64},
+    {"SumsKeepTheirAccuracy",
+     "normalised: one token 16384 times gives what the recurrence in float64 gives, in chunks and in steps",
+     sums_keep_their_accuracy},
     {"StrongDecaysStayCorrect",
      "decays from none to far below float32 give finite, correct outputs in any chunk",
      strong_decays_stay_correct},

@@ -268,6 +268,7 @@ PositionContext Architecture::position_context(index_t l, index_t n, bool traini
   context.train_length = config_.train_length;
   context.test_length = n;
   context.causal = !config_.patches.used();
+  context.scaled_scores = !layers_[static_cast<std::size_t>(l)].attention->traits().own_scale;
   if (config_.patches.used()) context.coordinates = {coordinates_.data(), {config_.patches.n_tokens(), 2}};
   context.training = training;
   context.seed = seed;

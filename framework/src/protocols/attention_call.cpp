@@ -30,6 +30,7 @@ PositionPlan make_plan(const AttentionPair& pair, const AttentionContext& attent
   context.train_length = setting.train_length;
   context.test_length = attention.max_n;
   context.causal = setting.causal;
+  context.scaled_scores = !pair.attention->traits().own_scale;
   context.coordinates = setting.coordinates;
   context.layer_index = setting.layer_index;
   context.n_layers = setting.n_layers;

@@ -15,6 +15,7 @@
 #include "protocols/attention_call.hpp"
 #include "protocols/options.hpp"
 #include "protocols/protocol_list.hpp"
+#include "protocols/visible_pairs.hpp"
 
 namespace borel {
 namespace {
@@ -93,7 +94,11 @@ class Pass {
     const index_t n = shape_[1];
     return pair_.attention->state_bytes(prepared_->call().context, keys_kept(*prepared_->call().position, n));
   }
-  double flops() const { return pair_.attention->flops(prepared_->call().context, shape_[1], shape_[1]); }
+  /// Work of pairwise mechanisms, the only ones that take masks and averages, follows the pairs that are seen.
+  double flops() const {
+    const AttentionCall& call = prepared_->call();
+    return pair_.attention->flops(call.context, shape_[1], shape_[1]) * visible_pairs(call) / all_pairs(call);
+  }
 
  private:
   AttentionPair pair_;
@@ -106,7 +111,7 @@ class Pass {
 class AttentionCost final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "attention.cost"; }
-  int version() const override { return 1; }
+  int version() const override { return 2; }
   std::string_view summary() const override {
     return "Time of a forward pass, bytes of state and multiply-adds as the context grows";
   }
@@ -120,7 +125,9 @@ class AttentionCost final : public ProtocolWithOptions<Options> {
         {"state_exponent", "", Direction::lower_is_better,
          "slope of log state against log n over the two longest contexts; 0 = constant, 1 = a cache", false},
         {"gflop", "Gflop", Direction::none,
-         "multiply-adds x 2 of the longest context, as declared; 0 = not known", false},
+         "multiply-adds x 2 of the longest context, as declared, for the pairs that the encoding keeps; 0 = "
+         "not known",
+         false},
     };
   }
 

@@ -5,7 +5,7 @@
 namespace borel {
 namespace {
 
-constexpr index_t k_n = 64, k_d = 64, k_heads = 4;
+constexpr index_t k_n = 64, k_d = 64, k_heads = 4, k_layers = 12;
 
 /// Row and column of the tokens of an image 8 tokens wide, or nothing for text.
 std::vector<double> coordinates_for(const PositionEncoding& encoding) {
@@ -35,7 +35,11 @@ std::vector<AttentionPairing> attention_pairings(const Registry& registry) {
       // The mask that the mechanism has comes last, so that the reason is about the plan and not about the mask.
       for (const bool causal : {!pair.attention->traits().causal, pair.attention->traits().causal}) {
         setting.causal = causal;
-        const std::string reason = refuses_setting(pair, k_heads, k_n, k_n, k_d, k_d, setting);
+        std::string reason;
+        setting.n_layers = pair.position->traits().layer_dependent ? k_layers : 1;
+        for (setting.layer_index = 0; setting.layer_index < setting.n_layers && reason.empty();
+             ++setting.layer_index)
+          reason = refuses_setting(pair, k_heads, k_n, k_n, k_d, k_d, setting);
         (causal ? found.causal : found.bidirectional) = reason.empty();
         found.reason = reason;
       }

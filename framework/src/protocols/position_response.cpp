@@ -2,8 +2,8 @@
 //
 // One query at the end of the test context, keys at distance r = 0 .. test_length - 1 with the same content as the query
 // (real rows of the dataset). The response is score / |q|^2, before the bias; the bias is a curve of its own; a point of a curve
-// is the mean over distances within 15 %. A rotation is judged by what training with plain rotation could have seen: pair m
-// turned through 0 .. theta_m (train_length - 1) then.
+// is the mean over distances within 15 %. A rotation is judged by what training with plain rotation of the encoding's own
+// theta_base could have seen: pair m turned through 0 .. theta_m (train_length - 1) then, theta_m = theta_base^(-2 m / D).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -146,10 +146,22 @@ std::pair<index_t, index_t> neighbourhood(index_t r, index_t n) {
   return {r - reach, std::min(r + reach, n - 1)};
 }
 
+/// The base that a rotation says it was trained with: its parameter theta_base, or that of the encoding it wraps.
+/// @return 0 when it names none
+double trained_base(const Registry& registry, const MethodSpec& spec) {
+  const MethodSpec used = parse_method_spec(registry.canonical(spec));
+  if (const auto found = used.params.find("theta_base"); found != used.params.end())
+    return std::stod(found->second);
+  for (const ParamInfo& info : registry.entry(used.family, used.id).params)
+    if (info.type == ParamType::method && info.family == used.family && !used.params.at(info.name).empty())
+      return trained_base(registry, parse_method_spec(used.params.at(info.name), used.family));
+  return 0;
+}
+
 class PositionResponse final : public ProtocolWithOptions<Options> {
  public:
   std::string_view id() const override { return "position.response"; }
-  int version() const override { return 2; }
+  int version() const override { return 3; }
   std::string_view summary() const override {
     return "Score as a function of distance, inside and beyond the training length";
   }
@@ -159,7 +171,9 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
   std::vector<MetricInfo> metrics() const override {
     return {
         {"untrained_turns", "", Direction::lower_is_better,
-         "share of (frequency, distance) in the test range whose turn lies outside the arc seen in training",
+         "share of (frequency, distance) in the test range whose turn lies outside the arc that training "
+         "with plain "
+         "rotation of the encoding's own theta_base has shown",
          true},
         {"resolution_near", "", Direction::higher_is_better,
          "mean |response(r + 1) - response(r)| over the first eighth of the training length", false},
@@ -176,8 +190,12 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     if (input.registry->make<PositionEncoding>(input.methods.at(0))->embedding())
       return "the encoding is added to token embeddings; it changes no score by distance";
     try {
-      if (!make_plan(input, read(input.options)).ensemble.empty())
+      const PositionPlan plan = make_plan(input, read(input.options));
+      if (!plan.ensemble.empty())
         return "the encoding averages the outputs of several plans; it has no single response";
+      if (plan.n_rot_dims > 0 && trained_base(*input.registry, input.methods.at(0)) == 0)
+        return "the encoding rotates but has no parameter theta_base, so the arcs of its training are not "
+               "known";
     } catch (const MethodError& error) {
       return error.what();
     }
@@ -195,7 +213,7 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
 
     CellResult result;
     result.metrics.push_back(
-        {"untrained_turns", "", untrained_share(plan, response, options), Direction::lower_is_better});
+        {"untrained_turns", "", untrained_share(input, plan, response, options), Direction::lower_is_better});
     result.metrics.push_back({"resolution_near", "",
                               resolution(response, options, 0, options.train_length / 8),
                               Direction::higher_is_better});
@@ -295,9 +313,11 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
   }
 
   // Training-free changes start from a model trained with plain rotation, so its arcs are the measure for all encodings.
-  static double untrained_share(const PositionPlan& plan, const Response& response, const Options& options) {
-    const std::vector<double> arc = trained_arc(plan, options);
-    if (arc.empty()) return 0;
+  static double untrained_share(const CellInput& input, const PositionPlan& plan, const Response& response,
+                                const Options& options) {
+    if (plan.n_rot_dims == 0) return 0;
+    const std::vector<double> arc =
+        trained_arc(trained_base(*input.registry, input.methods.at(0)), plan.n_rot_dims, options);
     index_t outside = 0, total = 0;
     for (index_t j = 0; j < options.test_length; ++j) {
       const Band* band = response.band(j);
@@ -310,12 +330,11 @@ class PositionResponse final : public ProtocolWithOptions<Options> {
     return total > 0 ? static_cast<double>(outside) / static_cast<double>(total) : 0;
   }
 
-  // Arc of each pair under plain rotary training, theta_m = 10000^(-2m / n_rot_dims); infinite after a full turn.
-  static std::vector<double> trained_arc(const PositionPlan& plan, const Options& options) {
+  // Arc of each pair under plain rotary training; infinite after a full turn.
+  static std::vector<double> trained_arc(double theta_base, index_t n_rot_dims, const Options& options) {
+    const PositionTable angles = rotary_angles(theta_base, n_rot_dims);
     std::vector<double> arc;
-    for (index_t m = 0; m < plan.n_rot_dims / 2; ++m) {
-      const double theta =
-          std::pow(1e4, -2.0 * static_cast<double>(m) / static_cast<double>(plan.n_rot_dims));
+    for (const double theta : *angles) {
       const double turned = theta * static_cast<double>(options.train_length - 1);
       arc.push_back(turned >= 2 * std::numbers::pi ? std::numeric_limits<double>::infinity() : turned);
     }

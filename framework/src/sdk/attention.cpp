@@ -77,14 +77,28 @@ double Attention::flops(const AttentionContext&, index_t, index_t) const { retur
 std::vector<ExtraInput> Attention::extra_inputs(const AttentionContext&) const { return {}; }
 std::vector<ParameterTensor> Attention::parameters(const AttentionContext&) const { return {}; }
 
+namespace {
+
+/// Which plans a mechanism takes: "none", "rotation", "any but averages", "any".
+std::string accepted_positions(const Attention& method) {
+  PositionPlan rotation, biased, averaged;
+  rotation.n_rot_dims = 2;
+  rotation.bands.push_back({.angle = make_table({1})});
+  biased.bias = std::make_shared<const std::vector<float>>();
+  averaged.ensemble.resize(2);
+  if (!method.refuses(rotation).empty()) return "none";
+  if (!method.refuses(biased).empty()) return "rotation";
+  return method.refuses(averaged).empty() ? "any" : "any but averages";
+}
+
+}  // namespace
+
 TraitList Attention::describe() const {
   const AttentionTraits t = traits();
   const AttentionContext context;
   const auto yes = [](bool value) { return std::string(value ? "yes" : "no"); };
   std::string extra;
   for (const ExtraInput& input : extra_inputs(context)) extra += (extra.empty() ? "" : ", ") + input.name;
-  PositionPlan biased;
-  biased.bias = std::make_shared<const std::vector<float>>();
   return {{"causal", yes(t.causal)},
           {"bidirectional", yes(t.bidirectional)},
           {"fixed_length_only", yes(t.fixed_length_only)},
@@ -97,8 +111,8 @@ TraitList Attention::describe() const {
           {"max_error", fmt::format("{:g}", t.max_error)},
           {"backward", yes(backward() != nullptr)},
           {"step", yes(step() != nullptr)},
-          {"position", refuses(biased).empty() ? "any" : "rotation"},
-          {"state_bytes_n1024_d64", fmt::format("{:.0f}", state_bytes(context, 1024))},
+          {"position", accepted_positions(*this)},
+          {"state_bytes_n1024_d64", step() ? fmt::format("{:.0f}", state_bytes(context, 1024)) : "-"},
           {"extra_inputs", extra.empty() ? "none" : extra},
           {"learnable", yes(!parameters(context).empty())}};
 }

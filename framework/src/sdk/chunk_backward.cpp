@@ -32,25 +32,26 @@ struct Sink {
   std::span<double> angle;
 };
 
+/// Query heads [begin, end) that read one state. head_ is the one that is looked at, begin_ the one that keys are mapped for.
 class HeadBackward {
  public:
-  HeadBackward(const ChunkPass& pass, index_t head, index_t capacity, TensorView<const float, 3> o,
-               TensorView<const float, 3> d_o, const Sink& sink)
+  HeadBackward(const ChunkPass& pass, index_t begin, index_t end, index_t capacity,
+               TensorView<const float, 3> o, TensorView<const float, 3> d_o, const Sink& sink)
       : pass_(pass),
         call_(pass.call()),
         o_(o),
         d_o_(d_o),
         sink_(sink),
         declared_(pass.method().extra_inputs(call_.context)),
-        head_(head),
-        c_(pass, head, capacity),
+        begin_(begin),
+        end_(end),
+        head_(begin),
+        c_(pass, begin, capacity),
         state_size_(c_.f * c_.d_o),
-        state_(state_size_),
-        d_state_(state_size_),
+        state_(c_.f, c_.d_o, pass.form().normalised),
+        d_state_(c_.f, c_.d_o, false),
         state_t_(c_.d_o * c_.f_pad),
         d_state_t_(c_.d_o * c_.f_pad),
-        z_(c_.f),
-        d_z_(c_.f),
         u_t_(c_.d_o * c_.c_pad),
         d_n_(capacity * c_.d_o),
         d_u_(capacity * c_.d_o),
@@ -64,10 +65,8 @@ class HeadBackward {
         d_log_(c_.width > 0 ? (capacity + 1) * c_.exponent_width : 0),
         d_log_float_(capacity * std::max<index_t>(1, c_.exponent_width)),
         d_bonus_(c_.f) {
-    for (const Scratch<float>* s : {&state_, &d_state_, &u_t_, &state_t_, &d_state_t_, &d_bonus_})
+    for (const Scratch<float>* s : {&u_t_, &state_t_, &d_state_t_, &d_bonus_})
       std::ranges::fill(s->span(), 0.0f);
-    std::ranges::fill(z_.span(), 0.0);
-    std::ranges::fill(d_z_.span(), 0.0);
   }
 
   void causal() {
@@ -84,51 +83,52 @@ class HeadBackward {
       const double before = c_.largest_log;
       c_.load(p0, end);
       borders.push_back({p0, c_.n, before});
-      states.insert(states.end(), state_.data(), state_.data() + state_size_);
-      normalisers.insert(normalisers.end(), z_.data(), z_.data() + c_.f);
-      c_.write(state_.data());
-      c_.leave(state_.data(), z_.data());
+      states.insert(states.end(), state_.s.data(), state_.s.data() + state_size_);
+      normalisers.insert(normalisers.end(), state_.z.data(), state_.z.data() + c_.f);
+      c_.write(state_);
+      c_.leave(state_);
     }
     for (std::size_t b = borders.size(); b-- > 0;) {
       call_.stop.throw_if_stopped();
       c_.last_n = c_.capacity, c_.largest_log = borders[b].largest_log;
       c_.load(borders[b].p0, borders[b].p0 + borders[b].n);
-      std::copy_n(states.begin() + static_cast<index_t>(b) * state_size_, state_size_, state_.data());
-      std::copy_n(normalisers.begin() + static_cast<index_t>(b) * c_.f, c_.f, z_.data());
+      std::copy_n(states.begin() + static_cast<index_t>(b) * state_size_, state_size_, state_.s.data());
+      std::copy_n(normalisers.begin() + static_cast<index_t>(b) * c_.f, c_.f, state_.z.data());
       chunk();
     }
     if (pass_.form().read_before_write) {
       std::vector<TensorView<const float, 2>> extra, none(declared_.size());
       pass_.method().bonus_backward(
-          pass_.rows(Tokens::key, head_, 0, 0, extra), d_bonus_.span(),
+          pass_.rows(Tokens::key, begin_, 0, 0, extra), d_bonus_.span(),
           {{}, std::vector<TensorView<float, 2>>(declared_.size()), sink_.parameters});
     }
   }
 
   void bidirectional() {
     const index_t n_k = call_.n_k(), n_q = call_.n_q();
-    for (index_t j0 = 0; j0 < n_k; j0 += c_.n) c_.load(j0, n_k), c_.leave(state_.data(), z_.data());
-    kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
-    for (index_t r0 = 0; r0 < n_q; r0 += c_.n) {
-      call_.stop.throw_if_stopped();
-      c_.read_all(r0, std::min(n_q, r0 + c_.capacity), state_.data(), z_.data());
-      load_output_gradients();
-      product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
-              c_.f_pad, false);
-      product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.n,
-              c_.d_o, true);
-      clear(d_q_plain_);
-      if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
-      query_side();
-    }
-    kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
+    for (index_t j0 = 0; j0 < n_k; j0 += c_.n) c_.load(j0, n_k), c_.leave(state_);
+    kernels::transpose(state_.s.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
+    for (head_ = begin_; head_ < end_; ++head_)
+      for (index_t r0 = 0; r0 < n_q; r0 += c_.n) {
+        call_.stop.throw_if_stopped();
+        c_.read_all(head_, r0, std::min(n_q, r0 + c_.capacity), state_);
+        load_output_gradients();
+        product(as_is(d_n_.data(), c_.d_o), state_t_.data(), c_.f_pad, d_q_.data(), c_.f_pad, c_.n, c_.d_v,
+                c_.f_pad, false);
+        product(transposed(c_.q.rotated(), c_.f_pad), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f,
+                c_.n, c_.d_o, true);
+        clear(d_q_plain_);
+        if (pass_.form().normalised) through_denominators(c_.q.plain(), d_q_plain_.data());
+        query_side();
+      }
+    kernels::transpose(d_state_.s.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // With log_keys all keys are now taken relative to the largest of all, as the final state is: no decay is left.
     for (index_t j0 = 0; j0 < n_k; j0 += c_.n) {
       call_.stop.throw_if_stopped();
       c_.load(j0, n_k);
       product(as_is(c_.v.data(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
               c_.f_pad, false);
-      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f,
+      product(as_is(c_.k.rotated(), c_.f_pad), d_state_.s.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f,
               c_.d_o, false);
       clear(d_k_plain_);
       if (pass_.form().normalised) add_to_rows(d_k_plain_.data());
@@ -162,38 +162,40 @@ class HeadBackward {
       const float d = d_denominator_[t];
       if (d == 0) continue;
       for (index_t c = 0; c < c_.f; ++c) {
-        d_rows[t * c_.f_pad + c] += d * static_cast<float>(z_[c]);
-        d_z_[c] += static_cast<double>(d * features[t * c_.f_pad + c]);
+        d_rows[t * c_.f_pad + c] += d * static_cast<float>(state_.z[c]);
+        d_state_.z[c] += static_cast<double>(d * features[t * c_.f_pad + c]);
       }
     }
   }
   void add_to_rows(float* d_rows) const {
     for (index_t t = 0; t < c_.n; ++t)
-      for (index_t c = 0; c < c_.f; ++c) d_rows[t * c_.f_pad + c] += static_cast<float>(d_z_[c]);
+      for (index_t c = 0; c < c_.f; ++c) d_rows[t * c_.f_pad + c] += static_cast<float>(d_state_.z[c]);
   }
 
   void chunk() {
     const ChunkForm& form = pass_.form();
-    const bool has_queries = c_.load_queries();
-    c_.write(state_.data());
+    c_.write(state_);
     if (c_.width > 0) std::ranges::fill(d_log_.span(), 0.0);
-    c_.decay(d_state_.data(), d_z_.data());  // D'' and dz''
-    kernels::transpose(state_.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
-    kernels::transpose(d_state_.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
+    c_.decay(d_state_);  // D'' and dz''
+    kernels::transpose(state_.s.data(), c_.d_o, c_.f, c_.d_o, state_t_.data(), c_.f_pad);
+    kernels::transpose(d_state_.s.data(), c_.d_o, c_.f, c_.d_o, d_state_t_.data(), c_.f_pad);
     // through S + k~^T U and z + sum of k~
     product(as_is(c_.written(), c_.d_o), d_state_t_.data(), c_.f_pad, d_k_.data(), c_.f_pad, c_.n, c_.d_v,
             c_.f_pad, false);
-    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
+    product(as_is(c_.k_tilde(), c_.f_pad), d_state_.s.data(), c_.d_o, d_u_.data(), c_.d_o, c_.n, c_.f, c_.d_o,
             false);
-    clear(d_k_plain_), clear(d_q_plain_), clear(d_q_), clear(d_k_read_);
+    clear(d_k_plain_), clear(d_k_read_);
     if (form.normalised) add_to_rows(c_.rotates ? d_k_plain_.data() : d_k_.data());
     if (c_.width > 0) through_border();
-    if (has_queries || form.delta_rule)
-      kernels::transpose(c_.written(), c_.d_o, c_.n, c_.d_v, u_t_.data(), c_.c_pad);
-    if (has_queries) through_rows();
+    kernels::transpose(c_.written(), c_.d_o, c_.n, c_.d_v, u_t_.data(), c_.c_pad);
+    for (head_ = begin_; head_ < end_ && c_.load_queries(head_); ++head_) {
+      clear(d_q_plain_), clear(d_q_);
+      through_rows();
+      if (c_.width > 0) queries_through_decay();
+      query_side();
+    }
     if (form.delta_rule) through_delta_rule();
-    if (c_.width > 0) through_decay();
-    if (has_queries) query_side();
+    if (c_.width > 0) keys_through_decay();
     if (c_.has_keys) key_side();
   }
 
@@ -201,16 +203,16 @@ class HeadBackward {
   void through_border() {
     double* last = d_log_.data() + c_.n * c_.exponent_width;
     const Scratch<float> inner(c_.f);
-    kernels::paired_row_dots(state_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, c_.d_o, inner.data());
+    kernels::paired_row_dots(state_.s.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f, c_.d_o, inner.data());
     for (index_t c = 0; c < c_.f; ++c) {
       double sum = static_cast<double>(inner[c]);
       for (index_t t = 0; t < c_.n; ++t)
         sum += static_cast<double>(c_.k_tilde()[t * c_.f_pad + c] * d_k_[t * c_.f_pad + c]);
       if (pass_.form().normalised) {
-        sum += z_[c] * d_z_[c];
+        sum += state_.z[c] * d_state_.z[c];
         if (c_.rotates)  // without rotation it is part of d_k_ already
           for (index_t t = 0; t < c_.n; ++t)
-            sum += static_cast<double>(c_.k_plain_tilde()[t * c_.f_pad + c]) * d_z_[c];
+            sum += static_cast<double>(c_.k_plain_tilde()[t * c_.f_pad + c]) * d_state_.z[c];
       }
       last[c_.exponent_width == 1 ? 0 : c] += sum;
     }
@@ -220,7 +222,7 @@ class HeadBackward {
     const ChunkForm& form = pass_.form();
     const index_t n = c_.n, n_pad = padded(n), ld = c_.f_pad;
     c_.score();
-    if (form.normalised) c_.read(state_.data(), z_.data());
+    if (form.normalised) c_.read(state_);
     load_output_gradients();
     product(as_is(d_n_.data(), c_.d_o), u_t_.data(), c_.c_pad, d_scores_.data(), c_.c_pad, n, c_.d_v, n_pad,
             false, Shape::lower_out);
@@ -236,7 +238,7 @@ class HeadBackward {
             Shape::lower_in);
     product(transposed(d_scores_.data(), c_.c_pad), c_.q_tilde(), ld, d_k_.data(), ld, n, n, ld, true,
             Shape::upper_in);
-    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.data(), c_.d_o, c_.f, n, c_.d_o,
+    product(transposed(c_.q_tilde(), ld), d_n_.data(), c_.d_o, d_state_.s.data(), c_.d_o, c_.f, n, c_.d_o,
             true);
     if (!form.normalised) return;
     through_denominators(c_.q_plain_tilde(), c_.rotates ? d_q_plain_.data() : d_q_.data());
@@ -269,7 +271,7 @@ class HeadBackward {
     kernels::solve_unit_lower_transposed(c_.solver.data(), c_.c_pad, d_u_.data(), d_o, n, d_o);  // dR
     // W = v - k^ S - strictly lower(k^ k~^T) U, for the strengths.
     const Scratch<float> read(n * d_o), d_strength(n);
-    product(as_is(c_.k_hat(), ld), state_.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
+    product(as_is(c_.k_hat(), ld), state_.s.data(), d_o, read.data(), d_o, n, c_.f, d_o, false);
     kernels::transpose(c_.k_tilde(), ld, n, c_.f, c_.k_scaled_t.data(), c_.c_pad);
     product(as_is(c_.k_hat(), ld), c_.k_scaled_t.data(), c_.c_pad, c_.solver.data(), c_.c_pad, n, c_.f, n_pad,
             false, Shape::lower_out);
@@ -291,44 +293,48 @@ class HeadBackward {
     product(as_is(read.data(), d_o), state_t_.data(), ld, d_k_read_.data(), ld, n, c_.d_v, ld, true);
     product(transposed(d_scores_.data(), c_.c_pad), c_.k_hat(), ld, d_k_.data(), ld, n, n, ld, true,
             Shape::upper_in);
-    product(transposed(c_.k_hat(), ld), read.data(), d_o, d_state_.data(), d_o, c_.f, n, d_o, true);
+    product(transposed(c_.k_hat(), ld), read.data(), d_o, d_state_.s.data(), d_o, c_.f, n, d_o, true);
     if (!c_.has_keys) return;
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, c_.p0, c_.p0 + n, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, c_.p0, c_.p0 + n, extra);
     pass_.method().write_strength_backward(rows, d_strength.span(),
                                            into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
   }
 
-  /// dl from the scaled rows, and the rows' gradients before scaling.
-  void through_decay() {
-    const index_t n = c_.n, w = c_.exponent_width, f = c_.f, ld = c_.f_pad;
-    const bool normalised_apart = pass_.form().normalised && c_.rotates;
-    const auto add = [&](const float* rows, const float* d_rows, double sign, index_t first) {
-      for (index_t t = 0; t < n; ++t)
-        for (index_t c = 0; c < f; ++c)
-          d_log_[(t + first) * w + (w == 1 ? 0 : c)] +=
-              sign * static_cast<double>(rows[t * ld + c]) * static_cast<double>(d_rows[t * ld + c]);
-    };
-    const index_t query_row = pass_.form().read_before_write ? 0 : 1;
-    add(c_.q_tilde(), d_q_.data(), 1, query_row);
-    add(c_.k_tilde(), d_k_.data(), -1, 1);
-    if (pass_.form().delta_rule) add(c_.k_hat(), d_k_read_.data(), 1, 1);
-    if (normalised_apart) {
-      add(c_.q_plain_tilde(), d_q_plain_.data(), 1, query_row);
-      add(c_.k_plain_tilde(), d_k_plain_.data(), -1, 1);
-    }
-    const index_t width = w == 1 ? 1 : f;
-    const auto scale = [&](const double* exponent, double sign, float* rows) {
-      kernels::scale_by_exp(exponent, width, sign, rows, n, f, ld, rows);
-    };
+  bool normalised_apart() const { return pass_.form().normalised && c_.rotates; }
+
+  /// dL += sign rows . d_rows by channel, for the tokens' L from row `first` on.
+  void add_to_log(const float* rows, const float* d_rows, double sign, index_t first) {
+    const index_t w = c_.exponent_width, ld = c_.f_pad;
+    for (index_t t = 0; t < c_.n; ++t)
+      for (index_t c = 0; c < c_.f; ++c)
+        d_log_[(t + first) * w + (w == 1 ? 0 : c)] +=
+            sign * static_cast<double>(rows[t * ld + c]) * static_cast<double>(d_rows[t * ld + c]);
+  }
+  void scale(const double* exponent, double sign, float* rows) const {
+    kernels::scale_by_exp(exponent, c_.exponent_width == 1 ? 1 : c_.f, sign, rows, c_.n, c_.f, c_.f_pad,
+                          rows);
+  }
+
+  /// The share of scaled queries in dL, and their gradients before scaling.
+  void queries_through_decay() {
+    const index_t first = pass_.form().read_before_write ? 0 : 1;
+    add_to_log(c_.q_tilde(), d_q_.data(), 1, first);
+    if (normalised_apart()) add_to_log(c_.q_plain_tilde(), d_q_plain_.data(), 1, first);
     scale(c_.query_exponent(), 1, d_q_.data());
+    if (normalised_apart()) scale(c_.query_exponent(), 1, d_q_plain_.data());
+  }
+
+  /// The same of keys, then dl.
+  void keys_through_decay() {
+    const index_t n = c_.n, w = c_.exponent_width;
+    add_to_log(c_.k_tilde(), d_k_.data(), -1, 1);
+    if (pass_.form().delta_rule) add_to_log(c_.k_hat(), d_k_read_.data(), 1, 1);
+    if (normalised_apart()) add_to_log(c_.k_plain_tilde(), d_k_plain_.data(), -1, 1);
     scale(c_.key_exponent(), -1, d_k_.data());
     if (pass_.form().delta_rule) scale(c_.key_exponent(), 1, d_k_read_.data());
-    if (normalised_apart) {
-      scale(c_.query_exponent(), 1, d_q_plain_.data());
-      scale(c_.key_exponent(), -1, d_k_plain_.data());
-    }
+    if (normalised_apart()) scale(c_.key_exponent(), -1, d_k_plain_.data());
     if (pass_.form().log_keys) return;  // that decay is bookkeeping and cancels
     for (index_t t = n - 1; t > 0; --t)
       for (index_t c = 0; c < w; ++c) d_log_[t * w + c] += d_log_[(t + 1) * w + c];
@@ -339,7 +345,7 @@ class HeadBackward {
       }
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, c_.p0, c_.p0 + n, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, c_.p0, c_.p0 + n, extra);
     pass_.method().log_decay_backward(rows, {d_log_float_.data(), {n, c_.width}, {w, 1}},
                                       into(Tokens::key, c_.p0, c_.p0 + n, {}, d_extra));
   }
@@ -349,7 +355,8 @@ class HeadBackward {
     d_extra.assign(declared_.size(), {});
     for (std::size_t e = 0; e < declared_.size() && e < sink_.gradients.d_extra.size(); ++e) {
       if (declared_[e].tokens != side || sink_.gradients.d_extra[e].empty()) continue;
-      const index_t source = declared_[e].heads == ExtraInput::Heads::query ? head_ : call_.kv_head(head_);
+      const index_t head = side == Tokens::query ? head_ : begin_;
+      const index_t source = declared_[e].heads == ExtraInput::Heads::query ? head : call_.kv_head(head);
       d_extra[e] = sink_.gradients.d_extra[e][source].slice(0, begin, end);
     }
     return {d_in, d_extra, sink_.parameters};
@@ -379,7 +386,7 @@ class HeadBackward {
   }
 
   void key_side() {
-    const index_t n = c_.n, j0 = c_.p0, j1 = c_.p0 + n, source = call_.kv_head(head_);
+    const index_t n = c_.n, j0 = c_.p0, j1 = c_.p0 + n, source = call_.kv_head(begin_);
     if (!sink_.gradients.d_v.empty())
       for (index_t t = 0; t < n; ++t) {
         const std::span<float> d_v = sink_.gradients.d_v.row(source, j0 + t);
@@ -391,7 +398,7 @@ class HeadBackward {
     join(Tokens::key, j0, j1, c_.k.rotated(), rows_of(d_k_, 0, n), rows_of(d_k_plain_, 0, n));
     std::vector<TensorView<const float, 2>> extra;
     std::vector<TensorView<float, 2>> d_extra;
-    const ChunkRows rows = pass_.rows(Tokens::key, head_, j0, j1, extra);
+    const ChunkRows rows = pass_.rows(Tokens::key, begin_, j0, j1, extra);
     const TensorView<const float, 2> out(c_.k.plain(), {n, c_.f}, {c_.f_pad, 1});
     with_inputs(Tokens::key, j0, j1, sink_.gradients.d_k[source].slice(0, j0, j1),
                 [&](TensorView<const float, 2> in, TensorView<float, 2> d_in) {
@@ -404,7 +411,8 @@ class HeadBackward {
   template <class Visit>
   void with_inputs(Tokens side, index_t begin, index_t end, TensorView<float, 2> d_given, Visit&& visit) {
     const Scratch<float> turned(pass_.n_turned(end - begin));
-    const TensorView<const float, 2> in = pass_.inputs(side, head_, begin, end, turned);
+    const TensorView<const float, 2> in =
+        pass_.inputs(side, side == Tokens::query ? head_ : begin_, begin, end, turned);
     if (!pass_.rotates_inputs()) return visit(in, d_given);
     const Scratch<float> d_turned(pass_.n_turned(end - begin));
     std::ranges::fill(d_turned.span(), 0.0f);
@@ -433,11 +441,11 @@ class HeadBackward {
   TensorView<const float, 3> o_, d_o_;
   const Sink& sink_;
   std::vector<ExtraInput> declared_;
-  index_t head_;
+  index_t begin_, end_, head_;
   ChunkOfHead c_;
   index_t state_size_;
-  Scratch<float> state_, d_state_, state_t_, d_state_t_;
-  Scratch<double> z_, d_z_;
+  HeadState state_, d_state_;
+  Scratch<float> state_t_, d_state_t_;
   Scratch<float> u_t_, d_n_, d_u_, d_scores_, d_q_, d_k_, d_k_read_, d_q_plain_, d_k_plain_, d_denominator_;
   Scratch<double> d_log_;
   Scratch<float> d_log_float_, d_bonus_;
@@ -451,7 +459,7 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
   check_call(*this, call, o);
   if (call.n_k() == 0 || call.n_q() == 0) return;
   const ChunkPass pass(*this, call);
-  // Query heads that read one key head add to the same rows, one after the other; parameters are summed at the end.
+  // Query heads that read one key head add to the same rows, together or one after the other; parameters are summed at the end.
   const ParameterGradients& shared = gradients.d_parameters;
   std::size_t n_values = 0;
   for (const std::span<float>& values : shared) n_values += values.size();
@@ -468,8 +476,9 @@ void ChunkAttention::backward(const AttentionCall& call, TensorView<const float,
     const Sink sink{
         gradients, parameters,
         std::span(angles).subspan(static_cast<std::size_t>(key_head) * d_angle.size(), d_angle.size())};
-    for (index_t head = key_head * group; head < (key_head + 1) * group; ++head) {
-      HeadBackward head_backward(pass, head, capacity, o, d_o, sink);
+    const index_t together = heads_per_state(pass.form(), call.h_q(), call.h_kv());
+    for (index_t head = key_head * group; head < (key_head + 1) * group; head += together) {
+      HeadBackward head_backward(pass, head, head + together, capacity, o, d_o, sink);
       if (call.causal)
         head_backward.causal();
       else

@@ -16,28 +16,28 @@ namespace {
   throw MethodError(fmt::format("this method {}, but does not implement {}()", why, function));
 }
 
-/// Runs one head over all its chunks.
+/// Runs query heads that read the same keys over all chunks.
 class HeadStream {
  public:
-  HeadStream(const ChunkPass& pass, index_t head, index_t chunk)
-      : pass_(pass), chunk_(pass, head, chunk), state_(pass.f() * chunk_.d_o), normaliser_(pass.f()) {
-    std::ranges::fill(state_.span(), 0.0f);
-    std::ranges::fill(normaliser_.span(), 0.0);
-  }
+  HeadStream(const ChunkPass& pass, index_t begin, index_t end, index_t chunk)
+      : pass_(pass),
+        begin_(begin),
+        end_(end),
+        chunk_(pass, begin, chunk),
+        state_(pass.f(), chunk_.d_o, pass.form().normalised) {}
 
   void causal(TensorView<float, 3> o) {
     const index_t end = pass_.call().query_offset + pass_.call().n_q();
     for (index_t p0 = 0; p0 < end; p0 += chunk_.n) {
       pass_.call().stop.throw_if_stopped();
       chunk_.load(p0, end);
-      const bool has_queries = chunk_.load_queries();
-      chunk_.write(state_.data());
-      if (has_queries) {
+      chunk_.write(state_);
+      for (index_t head = begin_; head < end_ && chunk_.load_queries(head); ++head) {
         chunk_.score();
-        chunk_.read(state_.data(), normaliser_.data());
-        chunk_.store(o);
+        chunk_.read(state_);
+        chunk_.store(head, o);
       }
-      chunk_.leave(state_.data(), normaliser_.data());
+      chunk_.leave(state_);
     }
   }
 
@@ -45,22 +45,34 @@ class HeadStream {
     for (index_t j0 = 0; j0 < pass_.call().n_k(); j0 += chunk_.n) {
       pass_.call().stop.throw_if_stopped();
       chunk_.load(j0, pass_.call().n_k());
-      chunk_.leave(state_.data(), normaliser_.data());
+      chunk_.leave(state_);
     }
-    for (index_t r0 = 0; r0 < pass_.call().n_q(); r0 += chunk_.n) {
-      pass_.call().stop.throw_if_stopped();
-      chunk_.read_all(r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_.data(),
-                      normaliser_.data());
-      chunk_.store(o);
-    }
+    for (index_t head = begin_; head < end_; ++head)
+      for (index_t r0 = 0; r0 < pass_.call().n_q(); r0 += chunk_.n) {
+        pass_.call().stop.throw_if_stopped();
+        chunk_.read_all(head, r0, std::min(pass_.call().n_q(), r0 + chunk_.capacity), state_);
+        chunk_.store(head, o);
+      }
   }
 
  private:
   const ChunkPass& pass_;
+  index_t begin_, end_;  // query heads
   ChunkOfHead chunk_;
-  Scratch<float> state_;  // [f, d_o]
-  Scratch<double> normaliser_;
+  HeadState state_;
 };
+
+/// Longest context whose sums one float serves in steps: 256 roundings of 2^-25 each, systematic at worst, are 7.6e-6.
+constexpr index_t k_one_float_sums = 256;
+
+/// Whether a state holds S and z as sums of two floats.
+bool sums_in_pairs(const ChunkForm& form, const AttentionContext& context) {
+  return form.normalised && (context.max_n == 0 || context.max_n > k_one_float_sums);
+}
+
+index_t n_states(const ChunkForm& form, const AttentionContext& context) {
+  return context.h_q / heads_per_state(form, context.h_q, context.h_kv);
+}
 
 /// One token as a call of one query and one key, so that step and forward share the feature code.
 AttentionCall one_token(const AttentionStep::Token& token, PositionPlan& plan,
@@ -137,8 +149,13 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
     return;
   }
   const ChunkPass pass(*this, call);
-  parallel_for(call.h_q(), 1, [&](index_t head, index_t) {
-    HeadStream stream(pass, head, std::min(chunk, std::max(call.query_offset + call.n_q(), call.n_k())));
+  // Query heads that share keys go together, but not so many of them that a thread would have nothing to do.
+  const index_t group = heads_per_state(pass.form(), call.h_q(), call.h_kv()), n_threads = max_threads();
+  const index_t n_parts = std::min(group, (n_threads * group + call.h_q() - 1) / call.h_q());
+  parallel_for(call.h_q() / group * n_parts, 1, [&](index_t unit, index_t) {
+    const index_t first = unit / n_parts * group, part = unit % n_parts;
+    HeadStream stream(pass, first + part * group / n_parts, first + (part + 1) * group / n_parts,
+                      std::min(chunk, std::max(call.query_offset + call.n_q(), call.n_k())));
     if (call.causal)
       stream.causal(o);
     else
@@ -147,8 +164,9 @@ void ChunkAttention::forward_in_chunks(const AttentionCall& call, TensorView<flo
 }
 
 index_t ChunkAttention::state_size(const AttentionContext& context) const {
-  return context.h_q *
-         (feature_size(context) * (context.d_v + (form().normalised ? 1 : 0)) + (form().log_keys ? 1 : 0));
+  const index_t numbers = feature_size(context) * (context.d_v + (form().normalised ? 1 : 0));
+  return n_states(form(), context) *
+         (numbers * (sums_in_pairs(form(), context) ? 2 : 1) + (form().log_keys ? 1 : 0));
 }
 
 double ChunkAttention::state_bytes(const AttentionContext& context, index_t) const {
@@ -158,10 +176,12 @@ double ChunkAttention::state_bytes(const AttentionContext& context, index_t) con
 double ChunkAttention::flops(const AttentionContext& context, index_t n_q, index_t n_k) const {
   const auto f = static_cast<double>(feature_size(context)), d_v = static_cast<double>(context.d_v);
   const auto within = static_cast<double>(n_q * k_default_chunk);  // lower triangles of the chunks, 2 x half
-  double per_head = 2 * f * d_v * static_cast<double>(n_q + n_k);
-  if (context.causal) per_head += within * (f + d_v);
-  if (form().delta_rule) per_head += 2 * f * d_v * static_cast<double>(n_k) + within * (f + d_v);
-  return static_cast<double>(context.h_q) * per_head;
+  double per_query_head = 2 * f * d_v * static_cast<double>(n_q),
+         per_state = 2 * f * d_v * static_cast<double>(n_k);
+  if (context.causal) per_query_head += within * (f + d_v);
+  if (form().delta_rule) per_state += 2 * f * d_v * static_cast<double>(n_k) + within * (f + d_v);
+  return static_cast<double>(context.h_q) * per_query_head +
+         static_cast<double>(n_states(form(), context)) * per_state;
 }
 
 const AttentionWeights* ChunkAttention::weights() const {
@@ -171,7 +191,7 @@ const AttentionWeights* ChunkAttention::weights() const {
 }
 
 void ChunkAttention::start(const AttentionContext& context, ParameterValues, std::span<float> state) const {
-  const std::size_t of_head = state.size() / static_cast<std::size_t>(context.h_q);
+  const std::size_t of_head = state.size() / static_cast<std::size_t>(n_states(form(), context));
   if (static_cast<index_t>(state.size()) != state_size(context))
     throw MethodError(
         fmt::format("the state must hold {} floats, holds {}", state_size(context), state.size()));
@@ -194,42 +214,58 @@ void ChunkAttention::step(const AttentionStep::Token& token, std::span<float> st
   const index_t f = pass.f(), d_v = call.d_v(), width = pass.decay_width();
   const FeatureRows q(1, pass.f_pad(), pass.rotates()), k(1, pass.f_pad(), pass.rotates());
   const Scratch<float> decay(width), written(d_v), bonus_now(f);
+  // Of each state: S [f, d_v]; normalised z [f]; in pairs what both leave as in HeadState; with log_keys the largest logarithm.
   float* s = state.data();
-  for (index_t head = 0; head < call.h_q(); ++head) {
-    pass.queries(head, 0, 1, q);
-    pass.keys(head, 0, 1, k);
+  const bool pairs = sums_in_pairs(form, token.context);
+  const index_t group = heads_per_state(form, call.h_q(), call.h_kv());
+  const index_t of_head = static_cast<index_t>(state.size()) / (call.h_q() / group);
+  for (index_t first = 0; first < call.h_q(); first += group, s += of_head) {
+    pass.keys(first, 0, 1, k);
     if (form.log_keys) {
-      float& largest = s[f * (d_v + 1)];
+      float& largest = s[of_head - 1];
       decay[0] = to_features({k.plain(), static_cast<std::size_t>(f)}, largest);
       pass.rotate_keys(0, 1, k);
     } else if (width > 0) {
-      pass.log_decay(head, 0, 1, {decay.data(), {1, width}});
+      pass.log_decay(first, 0, 1, {decay.data(), {1, width}});
     }
     for (float& x : decay.span()) x = std::exp(std::max(x, static_cast<float>(-k_longest_log_decay)));
     float strength = 1;
-    if (form.delta_rule) pass.write_strength(head, 0, 1, {&strength, 1});
-    const std::span<const float> v = call.v.row(call.kv_head(head), 0);
-    const std::span<float> out = o.row(head);
-    const kernels::StateStep now{f,           d_v,         width,    decay.data(),
-                                 q.rotated(), k.rotated(), v.data(), form.read_before_write};
-    kernels::state_step(now, form.delta_rule, strength, s, written.data(), out.data());
-    s += f * d_v;
-    if (form.read_before_write) {
-      pass.bonus(head, bonus_now.span());
-      double own = 0;
-      for (index_t c = 0; c < f; ++c)
-        own += static_cast<double>(q.rotated()[c] * bonus_now[c] * k.rotated()[c]);
-      for (std::size_t c = 0; c < out.size(); ++c) out[c] += static_cast<float>(own) * v[c];
+    if (form.delta_rule) pass.write_strength(first, 0, 1, {&strength, 1});
+    float* const z = form.normalised ? s + f * d_v : nullptr;
+    float *const s_rest = pairs ? z + f : nullptr, *const z_rest = pairs ? s_rest + f * d_v : nullptr;
+    const auto z_at = [&](index_t c) {
+      return static_cast<double>(z[c]) + (pairs ? static_cast<double>(z_rest[c]) : 0);
+    };
+    for (index_t c = 0; c < f && form.normalised; ++c) {
+      const double before = z_at(c);
+      const double now = (width == 0 ? 1 : static_cast<double>(decay[width == 1 ? 0 : c])) * before +
+                         static_cast<double>(k.plain()[c]);
+      z[c] = static_cast<float>(now);
+      if (pairs) z_rest[c] = static_cast<float>(now - static_cast<double>(z[c]));
     }
-    if (!form.normalised) continue;
-    double denominator = form.epsilon;
-    for (index_t c = 0; c < f; ++c, ++s) {
-      *s = (width == 0 ? 1 : decay[width == 1 ? 0 : c]) * *s + k.plain()[c];
-      denominator += static_cast<double>(q.plain()[c] * *s);
+    const std::span<const float> v = call.v.row(call.kv_head(first), 0);
+    for (index_t head = first; head < first + group; ++head) {
+      pass.queries(head, 0, 1, q);
+      const std::span<float> out = o.row(head);
+      const kernels::StateStep now{
+          f, d_v, width, decay.data(), q.rotated(), k.rotated(), v.data(), form.read_before_write, s_rest};
+      if (head == first)
+        kernels::state_step(now, form.delta_rule, strength, s, written.data(), out.data());
+      else
+        kernels::state_read(now, s, out.data());
+      if (form.read_before_write) {
+        pass.bonus(head, bonus_now.span());
+        double own = 0;
+        for (index_t c = 0; c < f; ++c)
+          own += static_cast<double>(q.rotated()[c] * bonus_now[c] * k.rotated()[c]);
+        for (std::size_t c = 0; c < out.size(); ++c) out[c] += static_cast<float>(own) * v[c];
+      }
+      if (!form.normalised) continue;
+      double denominator = form.epsilon;
+      for (index_t c = 0; c < f; ++c) denominator += static_cast<double>(q.plain()[c]) * z_at(c);
+      for (float& x : out)
+        x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
     }
-    if (form.log_keys) ++s;
-    for (float& x : out)
-      x = denominator == 0 ? 0.0f : static_cast<float>(static_cast<double>(x) / denominator);
   }
 }
 

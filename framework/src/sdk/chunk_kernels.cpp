@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
@@ -167,13 +168,49 @@ void ScaleByExp(const double* exponent, index_t width, double sign, const float*
   }
 }
 
-void ScaleState(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width) {
+/// hi + lo <- factor (hi + lo), the rounding of the product going into lo.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void scale_pair(D, V factor, V& hi, V& lo) {
+  const V product = hn::Mul(factor, hi);
+  lo = hn::MulAdd(factor, lo, hn::MulSub(factor, hi, product));  // MulSub is 0 where it is not fused
+  hi = product;
+}
+
+/// hi + lo <- hi + lo + x. Knuth 1969, The Art of Computer Programming 2, section 4.2.2, theorem B.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void add_to_pair(D, V x, V& hi, V& lo) {
+  const V sum = hn::Add(hi, x), taken = hn::Sub(sum, hi);
+  lo = hn::Add(lo, hn::Add(hn::Sub(hi, hn::Sub(sum, taken)), hn::Sub(x, taken)));
+  hi = sum;
+}
+
+void ScaleState(float* s, float* rest, index_t lds, index_t f, index_t n_cols, const float* factor,
+                index_t width) {
   const Floats floats;
   for (index_t a = 0; a < f; ++a) {
     const Vec factors = hn::Set(floats, factor[width == 1 ? 0 : a]);
-    float* row = s + a * lds;
-    for (index_t c = 0; c < n_cols; c += lane_count())
-      hn::StoreU(hn::Mul(factors, hn::LoadU(floats, row + c)), floats, row + c);
+    for (index_t c = a * lds; c < a * lds + n_cols; c += lane_count()) {
+      Vec hi = hn::LoadU(floats, s + c);
+      if (rest) {
+        Vec lo = hn::LoadU(floats, rest + c);
+        scale_pair(floats, factors, hi, lo);
+        hn::StoreU(lo, floats, rest + c);
+      } else {
+        hi = hn::Mul(factors, hi);
+      }
+      hn::StoreU(hi, floats, s + c);
+    }
+  }
+}
+
+void AddToState(const float* x, index_t size, float* s, float* rest) {
+  const Floats floats;
+  for (index_t c = 0; c < size; c += lane_count()) {
+    Vec hi = hn::LoadU(floats, s + c), lo = hn::LoadU(floats, rest + c);
+    add_to_pair(floats, hn::LoadU(floats, x + c), hi, lo);
+    const Vec nearest = hn::Add(hi, lo);
+    hn::StoreU(hn::Sub(lo, hn::Sub(nearest, hi)), floats, rest + c);
+    hn::StoreU(nearest, floats, s + c);
   }
 }
 
@@ -225,7 +262,7 @@ void SolveUnitLower(const float* minus_m, index_t ldm, float* u, index_t ldu, in
 }
 
 /// Columns c .. c + Vectors vectors of d of the state: they stay in registers over all features.
-template <class D, int Vectors>
+template <class D, int Vectors, bool Pairs>
 HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float strength, index_t c, float* s,
                              float* u, float* o) {
   using V = hn::Vec<D>;
@@ -252,8 +289,18 @@ HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float str
     const V key = hn::Set(d, t.key[a]), query = hn::Set(d, t.query[a]),
             decay = hn::Set(d, t.decay_width > 0 ? decay_of(a) : 1.0f);
     for (int x = 0; x < Vectors; ++x) {
-      float* at = s + a * t.d_v + c + x * lanes;
+      const index_t place = a * t.d_v + c + x * lanes;
+      float* at = s + place;
       const V old = hn::LoadU(d, at);
+      if constexpr (Pairs) {
+        V hi = old, lo = hn::LoadU(d, t.rest + place);
+        if (t.decay_width > 0) scale_pair(d, decay, hi, lo);
+        add_to_pair(d, hn::Mul(key, written[x]), hi, lo);
+        hn::StoreU(hi, d, at);
+        hn::StoreU(lo, d, t.rest + place);
+        read[x] = hn::MulAdd(query, hn::Add(hi, lo), read[x]);
+        continue;
+      }
       const V next = hn::MulAdd(key, written[x], hn::Mul(decay, old));
       hn::StoreU(next, d, at);
       read[x] = hn::MulAdd(query, t.read_before_write ? old : next, read[x]);
@@ -262,15 +309,41 @@ HWY_INLINE void step_columns(D d, const StateStep& t, bool delta_rule, float str
   for (int x = 0; x < Vectors; ++x) hn::StoreU(read[x], d, o + c + x * lanes);
 }
 
-void Step(const StateStep& t, bool delta_rule, float strength, float* s, float* u, float* o) {
+/// Calls columns(tag, number of vectors, first column) for all columns of a row of d_v.
+template <class Columns>
+HWY_INLINE void for_each_columns(index_t d_v, Columns&& columns) {
   const Floats f;
   const index_t lanes = lane_count();
   index_t c = 0;
-  for (; c + 4 * lanes <= t.d_v; c += 4 * lanes)
-    step_columns<Floats, 4>(f, t, delta_rule, strength, c, s, u, o);
-  for (; c + lanes <= t.d_v; c += lanes) step_columns<Floats, 1>(f, t, delta_rule, strength, c, s, u, o);
+  for (; c + 4 * lanes <= d_v; c += 4 * lanes) columns(f, std::integral_constant<int, 4>(), c);
+  for (; c + lanes <= d_v; c += lanes) columns(f, std::integral_constant<int, 1>(), c);
   const hn::CappedTag<float, 1> one;
-  for (; c < t.d_v; ++c) step_columns<decltype(one), 1>(one, t, delta_rule, strength, c, s, u, o);
+  for (; c < d_v; ++c) columns(one, std::integral_constant<int, 1>(), c);
+}
+
+void Step(const StateStep& t, bool delta_rule, float strength, float* s, float* u, float* o) {
+  for_each_columns(t.d_v, [&](auto d, auto vectors, index_t c) HWY_ATTR {
+    if (t.rest)
+      step_columns<decltype(d), vectors, true>(d, t, delta_rule, strength, c, s, u, o);
+    else
+      step_columns<decltype(d), vectors, false>(d, t, delta_rule, strength, c, s, u, o);
+  });
+}
+
+void Read(const StateStep& t, const float* s, float* o) {
+  for_each_columns(t.d_v, [&](auto d, auto vectors, index_t c) HWY_ATTR {
+    const auto lanes = static_cast<index_t>(hn::Lanes(d));
+    hn::Vec<decltype(d)> read[vectors];
+    for (int x = 0; x < vectors; ++x) read[x] = hn::Zero(d);
+    for (index_t a = 0; a < t.f; ++a)
+      for (int x = 0; x < vectors; ++x) {
+        const index_t place = a * t.d_v + c + x * lanes;
+        auto state = hn::LoadU(d, s + place);
+        if (t.rest) state = hn::Add(state, hn::LoadU(d, t.rest + place));
+        read[x] = hn::MulAdd(hn::Set(d, t.query[a]), state, read[x]);
+      }
+    for (int x = 0; x < vectors; ++x) hn::StoreU(read[x], d, o + c + x * lanes);
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -285,10 +358,12 @@ HWY_EXPORT(Transpose);
 HWY_EXPORT(KeepLower);
 HWY_EXPORT(ScaleByExp);
 HWY_EXPORT(ScaleState);
+HWY_EXPORT(AddToState);
 HWY_EXPORT(ColumnSums);
 HWY_EXPORT(RowDots);
 HWY_EXPORT(SolveUnitLower);
 HWY_EXPORT(Step);
+HWY_EXPORT(Read);
 
 void product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape) {
@@ -304,8 +379,12 @@ void scale_by_exp(const double* exponent, index_t width, double sign, const floa
                   index_t ld, float* out) {
   HWY_DYNAMIC_DISPATCH(ScaleByExp)(exponent, width, sign, x, n, f, ld, out);
 }
-void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width) {
-  HWY_DYNAMIC_DISPATCH(ScaleState)(s, lds, f, n_cols, factor, width);
+void scale_state(float* s, float* rest, index_t lds, index_t f, index_t n_cols, const float* factor,
+                 index_t width) {
+  HWY_DYNAMIC_DISPATCH(ScaleState)(s, rest, lds, f, n_cols, factor, width);
+}
+void add_to_state(const float* x, index_t size, float* s, float* rest) {
+  HWY_DYNAMIC_DISPATCH(AddToState)(x, size, s, rest);
 }
 void column_sums(const float* x, index_t ld, index_t n, index_t n_cols, float* sum) {
   HWY_DYNAMIC_DISPATCH(ColumnSums)(x, ld, n, n_cols, sum);
@@ -327,6 +406,7 @@ void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, in
 void state_step(const StateStep& step, bool delta_rule, float strength, float* s, float* u, float* o) {
   HWY_DYNAMIC_DISPATCH(Step)(step, delta_rule, strength, s, u, o);
 }
+void state_read(const StateStep& step, const float* s, float* o) { HWY_DYNAMIC_DISPATCH(Read)(step, s, o); }
 
 }  // namespace borel::kernels
 #endif

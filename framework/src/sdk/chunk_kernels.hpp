@@ -33,8 +33,13 @@ void keep_lower(float* scores, index_t ld, index_t n, index_t n_pad, bool strict
 void scale_by_exp(const double* exponent, index_t width, double sign, const float* x, index_t n, index_t f,
                   index_t ld, float* out);
 
-/// s[a, :] *= factor[width == 1 ? 0 : a], a < f.
-void scale_state(float* s, index_t lds, index_t f, index_t n_cols, const float* factor, index_t width);
+/// s[a, :] *= factor[width == 1 ? 0 : a], a < f. A state s + rest of two floats, rest not null, takes what that rounds
+/// away into the rest.
+void scale_state(float* s, float* rest, index_t lds, index_t f, index_t n_cols, const float* factor,
+                 index_t width);
+
+/// s + rest += x, size numbers: s is the float nearest to the sum, rest what it leaves. @pre size multiple of k_row_pad
+void add_to_state(const float* x, index_t size, float* s, float* rest);
 
 /// sum[c] = sum_t x[t, c].
 void column_sums(const float* x, index_t ld, index_t n, index_t n_cols, float* sum);
@@ -52,13 +57,17 @@ void solve_unit_lower_transposed(const float* minus_m, index_t ldm, float* u, in
                                  index_t n_cols);
 
 /// One token of a state s [f, d_v], gapless, and its reading. decay [width] with width 0 (none), 1 or f; key [f].
+/// With a rest [f, d_v] the state is s + rest: sums of any number of tokens keep the accuracy of one.
 struct StateStep {
   index_t f, d_v, decay_width;
   const float *decay, *query, *key, *value;
   bool read_before_write = false;
+  float* rest = nullptr;  ///< not with the delta rule nor with read_before_write
 };
 /// With the delta rule first u = strength (v - (decayed s)^T key), else u = v; s <- decay s + key u^T; o = query^T s
 /// (before that update when read_before_write). `u` [d_v] is written.
 void state_step(const StateStep& step, bool delta_rule, float strength, float* s, float* u, float* o);
+/// o = query^T (s + rest) alone, for further queries of a token.
+void state_read(const StateStep& step, const float* s, float* o);
 
 }  // namespace borel::kernels

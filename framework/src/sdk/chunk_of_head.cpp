@@ -10,9 +10,15 @@ namespace borel {
 
 using kernels::padded;
 
-ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t n_tokens)
+HeadState::HeadState(index_t f, index_t d_o, bool exact) : s(f * d_o), rest(exact ? f * d_o : 0), z(f) {
+  std::ranges::fill(s.span(), 0.0f);
+  std::ranges::fill(rest.span(), 0.0f);
+  std::ranges::fill(z.span(), 0.0);
+}
+
+ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t head_of_keys, index_t n_tokens)
     : pass(call_pass),
-      head(query_head),
+      head(head_of_keys),
       capacity(n_tokens),
       f(pass.f()),
       f_pad(pass.f_pad()),
@@ -37,6 +43,7 @@ ChunkOfHead::ChunkOfHead(const ChunkPass& call_pass, index_t query_head, index_t
       plain_scores(rotates && pass.form().normalised ? capacity * c_pad : 0),
       row_sums(capacity),
       out(capacity * d_o),
+      added(pass.form().normalised ? f * d_o : 0),
       exponent((capacity + 1) * exponent_width),
       growth(exponent_width > 1 ? (capacity + 1) * f_pad : 0),
       log_decay(capacity * exponent_width),
@@ -155,7 +162,7 @@ index_t ChunkOfHead::load(index_t position, index_t p_end) {
   return n;
 }
 
-bool ChunkOfHead::load_queries() {
+bool ChunkOfHead::load_queries(index_t query_head) {
   const AttentionCall& call = pass.call();
   row_begin = std::clamp<index_t>(p0 - call.query_offset, 0, call.n_q());
   row_end = std::clamp<index_t>(p0 + n - call.query_offset, row_begin, call.n_q());
@@ -166,7 +173,7 @@ bool ChunkOfHead::load_queries() {
     std::fill_n(rows, first_row * f_pad, 0.0f);
     std::fill(rows + (first_row + n_rows) * f_pad, rows + n * f_pad, 0.0f);
   }
-  pass.queries(head, row_begin, row_end, q, first_row);
+  pass.queries(query_head, row_begin, row_end, q, first_row);
   if (width > 0) {
     scale(query_exponent(), 1, q.rotated(), q_scaled.data());
     if (rotates && pass.form().normalised) scale(query_exponent(), 1, q.plain(), q_scaled_plain.data());
@@ -174,18 +181,19 @@ bool ChunkOfHead::load_queries() {
   return true;
 }
 
-void ChunkOfHead::decay(float* state, double* normaliser) const {
+void ChunkOfHead::decay(const HeadState& state) const {
   if (width == 0) return;
-  kernels::scale_state(state, d_o, f, d_o, border.data(), exponent_width == 1 ? 1 : f);
+  kernels::scale_state(state.s.data(), state.rest.span().empty() ? nullptr : state.rest.data(), d_o, f, d_o,
+                       border.data(), exponent_width == 1 ? 1 : f);
   const double* last = exponent.data() + n * exponent_width;
   for (index_t c = 0; c < f && pass.form().normalised; ++c)
-    normaliser[c] *= std::exp(last[exponent_width == 1 ? 0 : c]);
+    state.z[c] *= std::exp(last[exponent_width == 1 ? 0 : c]);
 }
 
-void ChunkOfHead::write(const float* state) const {
+void ChunkOfHead::write(const HeadState& state) const {
   if (!pass.form().delta_rule) return;
   const index_t n_pad = padded(n);
-  kernels::product(kernels::as_is(k_hat(), f_pad), state, d_o, u.data(), d_o, n, f, d_o, false);
+  kernels::product(kernels::as_is(k_hat(), f_pad), state.s.data(), d_o, u.data(), d_o, n, f, d_o, false);
   for (index_t t = 0; t < n; ++t)
     for (index_t c = 0; c < d_o; ++c) u[t * d_o + c] = strength[t] * (v[t * d_o + c] - u[t * d_o + c]);
   kernels::transpose(k_tilde(), f_pad, n, f, k_scaled_t.data(), c_pad);
@@ -219,12 +227,12 @@ void ChunkOfHead::score() const {
   for (index_t t = 0; t < n; ++t) scores[t * c_pad + t] = row_sums[t];
 }
 
-void ChunkOfHead::read(const float* state, const double* normaliser) const {
-  kernels::product(kernels::as_is(q_tilde(), f_pad), state, d_o, out.data(), d_o, n, f, d_o, false);
+void ChunkOfHead::read(const HeadState& state) const {
+  kernels::product(kernels::as_is(q_tilde(), f_pad), state.s.data(), d_o, out.data(), d_o, n, f, d_o, false);
   kernels::product(kernels::as_is(scores.data(), c_pad), written(), d_o, out.data(), d_o, n, n, d_o, true,
                    kernels::Shape::lower_in);
   if (!pass.form().normalised) return;
-  std::transform(normaliser, normaliser + f, normaliser_row.data(),
+  std::transform(state.z.data(), state.z.data() + f, normaliser_row.data(),
                  [](double x) { return static_cast<float>(x); });
   kernels::row_dots(q_plain_tilde(), f_pad, normaliser_row.data(), n, f_pad, denominator.data());
   for (index_t t = 0; t < n; ++t)
@@ -232,35 +240,39 @@ void ChunkOfHead::read(const float* state, const double* normaliser) const {
                                         static_cast<double>(row_sums[t]) + pass.form().epsilon);
 }
 
-void ChunkOfHead::leave(float* state, double* normaliser) const {
-  if (has_keys) {
-    kernels::product(kernels::transposed(k_tilde(), f_pad), written(), d_o, state, d_o, f, n, d_o, true);
-    if (pass.form().normalised) {  // in double: z sums up to n positive terms
-      kernels::column_sums(k_plain_tilde(), f_pad, n, f_pad, normaliser_row.data());
-      for (index_t c = 0; c < f; ++c) normaliser[c] += static_cast<double>(normaliser_row[c]);
-    }
+void ChunkOfHead::leave(const HeadState& state) const {
+  if (has_keys && !pass.form().normalised)
+    kernels::product(kernels::transposed(k_tilde(), f_pad), written(), d_o, state.s.data(), d_o, f, n, d_o,
+                     true);
+  if (has_keys && pass.form().normalised) {
+    kernels::product(kernels::transposed(k_tilde(), f_pad), written(), d_o, added.data(), d_o, f, n, d_o,
+                     false);
+    kernels::add_to_state(added.data(), f * d_o, state.s.data(), state.rest.data());
+    kernels::column_sums(k_plain_tilde(), f_pad, n, f_pad, normaliser_row.data());
+    for (index_t c = 0; c < f; ++c) state.z[c] += static_cast<double>(normaliser_row[c]);
   }
-  decay(state, normaliser);
+  decay(state);
 }
 
-void ChunkOfHead::store(TensorView<float, 3> o) const {
+void ChunkOfHead::store(index_t query_head, TensorView<float, 3> o) const {
   for (index_t r = row_begin; r < row_end; ++r) {
     const index_t t = r - row_begin + first_row;
     const float d = pass.form().normalised ? denominator[t] : 1;
     const float factor = d == 0 ? 0 : 1 / d;
     const float* from = out.data() + t * d_o;
-    for (float& x : o.row(head, r)) x = factor * *from++;
+    for (float& x : o.row(query_head, r)) x = factor * *from++;
   }
 }
 
-void ChunkOfHead::read_all(index_t begin, index_t end, const float* state, const double* normaliser) {
+void ChunkOfHead::read_all(index_t query_head, index_t begin, index_t end, const HeadState& state) {
   row_begin = begin, row_end = end, first_row = 0, n = end - begin;
-  pass.queries(head, begin, end, q);
-  kernels::product(kernels::as_is(q.rotated(), f_pad), state, d_o, out.data(), d_o, n, f, d_o, false);
+  pass.queries(query_head, begin, end, q);
+  kernels::product(kernels::as_is(q.rotated(), f_pad), state.s.data(), d_o, out.data(), d_o, n, f, d_o,
+                   false);
   if (!pass.form().normalised) return;
   for (index_t t = 0; t < n; ++t) {
     double sum = pass.form().epsilon;
-    for (index_t c = 0; c < f; ++c) sum += static_cast<double>(q.plain()[t * f_pad + c]) * normaliser[c];
+    for (index_t c = 0; c < f; ++c) sum += static_cast<double>(q.plain()[t * f_pad + c]) * state.z[c];
     denominator[t] = static_cast<float>(sum);
   }
 }

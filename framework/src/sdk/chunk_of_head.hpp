@@ -15,23 +15,33 @@
 
 namespace borel {
 
+/// S and z of one head, or their gradients.
+struct HeadState {
+  /// @param exact  with a second float for what the first one of each number rounds away: outputs of normalised forms
+  ///               stay as large as values, however many terms the sums have
+  HeadState(index_t f, index_t d_o, bool exact);
+  Scratch<float> s, rest;  ///< [f, d_o]; rest of size 0 unless exact
+  Scratch<double> z;       ///< [f]
+};
+
 struct ChunkOfHead {
+  /// @param head  the query head that keys are mapped for
   ChunkOfHead(const ChunkPass& pass, index_t head, index_t capacity);
 
   /// Loads tokens from position p0, at most up to p_end, and returns how many: fewer where the keys end or the decay
-  /// grows too strong. Positions beyond the last key have zero keys and values. load_queries: those of the same tokens;
-  /// false when there are none.
+  /// grows too strong. Positions beyond the last key have zero keys and values. load_queries: those of the same tokens in a
+  /// query head that reads these keys; false when there are none.
   index_t load(index_t p0, index_t p_end);
-  bool load_queries();
+  bool load_queries(index_t query_head);
 
-  void decay(float* state, double* normaliser) const;  ///< both times exp(L_last)
-  void write(const float* state) const;
+  void decay(const HeadState& state) const;  ///< times exp(L_last)
+  void write(const HeadState& state) const;
   void score() const;
-  void read(const float* state, const double* normaliser) const;  ///< numerators into `out`, denominators
-  void leave(float* state, double* normaliser) const;
-  void store(TensorView<float, 3> o) const;
+  void read(const HeadState& state) const;  ///< numerators into `out`, denominators
+  void leave(const HeadState& state) const;
+  void store(index_t query_head, TensorView<float, 3> o) const;
   /// Without causal order: all keys of the chunk into the state; rows [begin, end) read it.
-  void read_all(index_t begin, index_t end, const float* state, const double* normaliser);
+  void read_all(index_t query_head, index_t begin, index_t end, const HeadState& state);
 
   const ChunkPass& pass;
   const index_t head, capacity, f, f_pad, d_v, d_o, c_pad, width, exponent_width;
@@ -46,6 +56,7 @@ struct ChunkOfHead {
   Scratch<float> v, u;  ///< [n, d_o]; u only with the delta rule
   Scratch<float> scores, solver, plain_scores, row_sums;
   Scratch<float> out;        ///< [n, d_o]
+  Scratch<float> added;      ///< [f, d_o], k~^T U; only when normalised
   Scratch<double> exponent;  ///< [n + 1, exponent_width], row t + 1 is L_t
   Scratch<float> growth;     ///< [n + 1, f_pad], row t + 1 is exp(L_t), row 0 is 1; only by channel
   Scratch<float> log_decay, border, strength, bonus, normaliser_row, denominator;  ///< border = exp(L_last)

@@ -23,6 +23,9 @@ void check_form(const ChunkForm& form, const AttentionCall& call) {
     throw MethodError("a chunk method cannot be normalised and have the delta rule or read before it writes");
   if (form.log_keys && (!form.normalised || form.epsilon != 0 || form.decay != ChunkForm::Decay::none))
     throw MethodError("logarithms of keys go with a normalised form without decay and with epsilon 0");
+  if (form.shared_keys && form.read_before_write)
+    throw MethodError(
+        "a chunk method that reads before it writes cannot share its keys: the bonus has a head");
   if (form.delta_rule && form.read_before_write)
     throw MethodError("a chunk method with the delta rule reads after it writes");
   if (!call.causal && (form.decay != ChunkForm::Decay::none || form.delta_rule || form.read_before_write))

@@ -19,6 +19,11 @@ struct FeatureRows {
   Scratch<float> plain_, rotated_;
 };
 
+/// Query heads that read one state.
+inline index_t heads_per_state(const ChunkForm& form, index_t h_q, index_t h_kv) {
+  return form.shared_keys ? h_q / h_kv : 1;
+}
+
 class ChunkPass {
  public:
   /// @param first_key  absolute position of key row 0

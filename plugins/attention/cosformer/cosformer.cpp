@@ -45,7 +45,7 @@ class CosFormer final : public borel::ChunkAttention {
     return {.non_negative = true, .own_scale = true, .order_dependent = true, .max_error = 1e-5};
   }
   borel::ChunkForm form() const override {
-    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+    return {.normalised = true, .epsilon = k_epsilon, .shared_keys = true, .rotate_inputs = true};
   }
   index_t feature_size(const AttentionContext& context) const override { return 2 * context.d_k; }
   void query_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {

@@ -44,7 +44,7 @@ class Delta final : public borel::ChunkAttention {
   borel::AttentionTraits traits() const override {
     return {.bidirectional = false, .own_scale = params_.scale != 0, .max_error = 1e-5};
   }
-  borel::ChunkForm form() const override { return {.delta_rule = true}; }
+  borel::ChunkForm form() const override { return {.delta_rule = true, .shared_keys = true}; }
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }
   std::vector<borel::ExtraInput> extra_inputs(const AttentionContext&) const override {
     return {{.name = "beta",

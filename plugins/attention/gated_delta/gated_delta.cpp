@@ -46,7 +46,7 @@ class GatedDelta final : public borel::ChunkAttention {
     return {.bidirectional = false, .own_scale = params_.scale != 0, .max_error = 1e-5};
   }
   borel::ChunkForm form() const override {
-    return {.decay = borel::ChunkForm::Decay::token, .delta_rule = true};
+    return {.decay = borel::ChunkForm::Decay::token, .delta_rule = true, .shared_keys = true};
   }
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }
   std::vector<borel::ExtraInput> extra_inputs(const AttentionContext&) const override {

@@ -27,7 +27,9 @@ class GatedLinear final : public borel::ChunkAttention {
   explicit GatedLinear(const Params&) {}
 
   borel::AttentionTraits traits() const override { return {.bidirectional = false, .max_error = 1e-5}; }
-  borel::ChunkForm form() const override { return {.decay = borel::ChunkForm::Decay::channel}; }
+  borel::ChunkForm form() const override {
+    return {.decay = borel::ChunkForm::Decay::channel, .shared_keys = true};
+  }
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }
   std::vector<borel::ExtraInput> extra_inputs(const AttentionContext& context) const override {
     return {{.name = "log_gate",

@@ -1,11 +1,12 @@
 // Hedgehog. Zhang et al. 2024, arXiv:2402.04347, section 4.2: a learned map by head that mimics softmax.
 //
-//   y = W x + b  [d_k],   o_i = sum_j phi(q_i) . phi(k_j) v_j / (k_epsilon + sum_j phi(q_i) . phi(k_j))
+//   y = W x + b  [d_k],   o_i = sum_j phi(q_i) . phi(k_j) v_j / (epsilon + sum_j phi(q_i) . phi(k_j))
 //   feature = softmax   phi = softmax over the 2 d_k components of [2 y, -2 y]    flash-linear-attention's code
 //   feature = exp       phi = [exp(y), exp(-y)]                                   the paper, equation 5
 //
-// W starts at the identity, b at 0; separate ones for queries and keys. With exp, queries are shifted by their largest
-// component, which cancels; keys need |y| < 80. epsilon is 1e-6, in their code 1e-10 or 1e-12.
+// W starts at the identity, b at 0; separate ones for queries and keys. With exp, queries are taken relative to their
+// largest component, keys relative to the largest of all keys so far (log_keys of the engine); both cancel, for epsilon
+// is 0 as in the paper. With softmax it is 1e-6, in their code 1e-10 or 1e-12.
 #include <algorithm>
 #include <cmath>
 
@@ -40,7 +41,8 @@ class Hedgehog final : public borel::ChunkAttention {
     return {.non_negative = true, .own_scale = true, .max_error = 2e-5};
   }
   borel::ChunkForm form() const override {
-    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+    const bool exp = params_.feature == Feature::exp;
+    return {.log_keys = exp, .normalised = true, .epsilon = exp ? 0 : k_epsilon, .rotate_inputs = true};
   }
   index_t feature_size(const AttentionContext& context) const override { return 2 * context.d_k; }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {
@@ -100,8 +102,9 @@ class Hedgehog final : public borel::ChunkAttention {
         minus_y(t, c) = -y(t, c);
         largest = std::max(largest, std::abs(y(t, c)));
       }
-      top[t] = softmax ? 2 * largest : query ? largest : 0;
+      top[t] = softmax ? 2 * largest : largest;
     }
+    if (!softmax && !query) return;  // the logarithms
     borel::exp_rows(out, softmax ? 2 : 1, top.span(), out);
     for (index_t t = 0; t < rows.n && softmax; ++t) {
       double sum = 0;
@@ -117,7 +120,7 @@ class Hedgehog final : public borel::ChunkAttention {
     const TensorView<float, 2> d_y(storage.data(), {rows.n, d});
     const bool softmax = params_.feature == Feature::softmax;
     for (index_t t = 0; t < rows.n; ++t) {
-      double inner = 0;  // with exp the query's shift cancels in the normalised form and has no gradient
+      double inner = 0;  // with exp what rows are taken relative to cancels, so it has no gradient
       for (index_t c = 0; c < 2 * d && softmax; ++c) inner += static_cast<double>(out(t, c) * d_out(t, c));
       for (index_t c = 0; c < d; ++c)
         d_y(t, c) = (softmax ? 2.0f : 1.0f) * (out(t, c) * (d_out(t, c) - static_cast<float>(inner)) -

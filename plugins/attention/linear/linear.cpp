@@ -4,7 +4,8 @@
 //
 //   elu1         phi(x) = elu(x) + 1                         the paper
 //   relu         phi(x) = max(x, 0)                          rows may be all zero, then o = 0
-//   exp          phi(x) = exp(x); queries are shifted by their largest component, which cancels; needs k < 80
+//   exp          phi(x) = exp(x), without k_epsilon: no row is zero. Queries are taken relative to their largest component,
+//                keys relative to the largest of all keys so far (log_keys of the engine); both cancel
 //   softmax_dim  phi(x) = softmax of x over its components   Shen et al. 2021, arXiv:1812.01243, with the key side
 //                over components too, because theirs runs over tokens and is not causal
 //   square       phi(x) = x^2 by components
@@ -52,33 +53,39 @@ class Linear final : public borel::ChunkAttention {
   index_t feature_size(const AttentionContext& context) const override { return context.d_k; }
   void query_features(const ChunkRows&, TensorView<const float, 2> in,
                       TensorView<float, 2> out) const override {
-    features(in, out, true);
+    if (params_.feature == Feature::exp) return shifted_exp(in, out);
+    features(in, out);
   }
   void key_features(const ChunkRows&, TensorView<const float, 2> in,
                     TensorView<float, 2> out) const override {
-    features(in, out, false);
+    if (params_.feature == Feature::exp) return borel::scale_rows(in, 1, out);  // the logarithms
+    features(in, out);
   }
-  borel::ChunkForm form() const override { return {.normalised = true, .epsilon = k_epsilon}; }
+  borel::ChunkForm form() const override {
+    const bool exp = params_.feature == Feature::exp;
+    return {.log_keys = exp, .normalised = true, .epsilon = exp ? 0 : k_epsilon, .shared_keys = true};
+  }
 
   bool has_gradients() const override { return true; }
   void query_features_backward(const ChunkRows&, TensorView<const float, 2> in,
                                TensorView<const float, 2> out, TensorView<const float, 2> d_out,
                                const borel::ChunkRowGradients& into) const override {
-    features_backward(in, out, d_out, into.d_in, true);
+    features_backward(in, out, d_out, into.d_in);
   }
   void key_features_backward(const ChunkRows&, TensorView<const float, 2> in, TensorView<const float, 2> out,
                              TensorView<const float, 2> d_out,
                              const borel::ChunkRowGradients& into) const override {
-    features_backward(in, out, d_out, into.d_in, false);
+    features_backward(in, out, d_out, into.d_in);
   }
 
  private:
-  /// Rows shifted by their largest component: softmax always, exp on the query side, where the factor cancels.
-  bool shifts(bool query) const {
-    return params_.feature == Feature::softmax_dim || (params_.feature == Feature::exp && query);
+  static void shifted_exp(TensorView<const float, 2> in, TensorView<float, 2> out) {
+    const borel::Scratch<float> top(in.shape(0));
+    for (index_t t = 0; t < in.shape(0); ++t) top[t] = std::ranges::max(in.row(t));
+    borel::exp_rows(in, 1, top.span(), out);
   }
 
-  void features(TensorView<const float, 2> in, TensorView<float, 2> out, bool query) const {
+  void features(TensorView<const float, 2> in, TensorView<float, 2> out) const {
     if (params_.feature == Feature::elu1) return borel::elu1_rows(in, out);
     if (params_.feature == Feature::relu || params_.feature == Feature::square) {
       const bool relu = params_.feature == Feature::relu;
@@ -88,11 +95,7 @@ class Linear final : public borel::ChunkAttention {
         });
       return;
     }
-    if (!shifts(query)) return borel::exp_rows(in, 1, {}, out);
-    const borel::Scratch<float> top(in.shape(0));
-    for (index_t t = 0; t < in.shape(0); ++t) top[t] = std::ranges::max(in.row(t));
-    borel::exp_rows(in, 1, top.span(), out);
-    if (params_.feature != Feature::softmax_dim) return;
+    shifted_exp(in, out);  // softmax_dim
     for (index_t t = 0; t < in.shape(0); ++t) {
       float sum = 0;
       for (float a : out.row(t)) sum += a;
@@ -101,22 +104,19 @@ class Linear final : public borel::ChunkAttention {
   }
 
   void features_backward(TensorView<const float, 2> in, TensorView<const float, 2> out,
-                         TensorView<const float, 2> d_out, TensorView<float, 2> d_in, bool query) const {
+                         TensorView<const float, 2> d_out, TensorView<float, 2> d_in) const {
     for (index_t t = 0; t < in.shape(0); ++t) {
-      // softmax: d_in = out (d_out - out . d_out); exp of shifted rows: the largest component takes -out . d_out.
-      double inner = 0;
-      for (index_t c = 0; c < in.shape(1) && shifts(query); ++c)
+      double inner = 0;  // softmax: d_in = out (d_out - out . d_out)
+      for (index_t c = 0; c < in.shape(1) && params_.feature == Feature::softmax_dim; ++c)
         inner += static_cast<double>(out(t, c) * d_out(t, c));
       for (index_t c = 0; c < in.shape(1); ++c) {
-        float slope = out(t, c);  // exp, softmax_dim
+        float slope =
+            out(t, c);  // softmax_dim, exp: what rows are taken relative to cancels, so it has no gradient
         if (params_.feature == Feature::elu1 && in(t, c) > 0) slope = 1;
         if (params_.feature == Feature::relu) slope = in(t, c) > 0 ? 1 : 0;
         if (params_.feature == Feature::square) slope = 2 * in(t, c);
-        const double shared = params_.feature == Feature::softmax_dim ? inner : 0;
-        d_in(t, c) += slope * static_cast<float>(static_cast<double>(d_out(t, c)) - shared);
+        d_in(t, c) += slope * static_cast<float>(static_cast<double>(d_out(t, c)) - inner);
       }
-      if (params_.feature == Feature::exp && query)
-        d_in(t, std::ranges::max_element(in.row(t)) - in.row(t).begin()) -= static_cast<float>(inner);
     }
   }
   Params params_;

@@ -1,7 +1,7 @@
 // Linear recurrent unit in the roles of attention. Orvieto et al. 2023, arXiv:2303.06349, sections 3.2 to 3.4; real
 // form and context: Su 2023, kexue.fm/archives/9554. Every channel c of a head has one learned eigenvalue lambda_c:
 //
-//   S_t = diag(lambda) S_{t-1} + gamma k_t v_t^T,   o_t = Re(conj(q_t)^T S_t),   gamma_c = sqrt(1 - |lambda_c|^2)
+//   S_t = diag(lambda) S_{t-1} + gamma conj(k_t) v_t^T,   o_t = Re(q_t^T S_t),   gamma_c = sqrt(1 - |lambda_c|^2)
 //
 //   eigenvalue = real      lambda_c = exp(-exp(nu_c)), d_k of them
 //   eigenvalue = complex   lambda_c = exp(-exp(nu_c) + i exp(theta_c)), d_k / 2 of them; components c and c + d_k / 2 of q
@@ -195,7 +195,7 @@ BOREL_PLUGIN(registry) {
   registry.add<borel::Attention, LinearRecurrentUnit>(
       "lru",
       {.summary = "Linear recurrent unit: one learned eigenvalue per channel, real or complex in real form",
-       .formula = "S_t = diag(lambda) S_{t-1} + sqrt(1 - |lambda|^2) k_t v_t^T,  o_t = S_t^T q_t",
+       .formula = "S_t = diag(lambda) S_{t-1} + sqrt(1 - |lambda|^2) conj(k_t) v_t^T,  o_t = Re(S_t^T q_t)",
        .source = "Orvieto et al. 2023, arXiv:2303.06349, sections 3.2 to 3.4",
        .complexity = "O(n d_k d_v) time, O(d_k d_v) state",
        .notes = "gamma tied to lambda; eigenvalue = complex adds the rotation"});

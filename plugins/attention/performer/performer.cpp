@@ -42,7 +42,7 @@ class Performer final : public borel::ChunkAttention {
     return {.row_normalised = false, .non_negative = true, .max_error = 2e-4};
   }
   borel::ChunkForm form() const override {
-    return {.log_keys = true, .normalised = true, .rotate_inputs = true};
+    return {.log_keys = true, .normalised = true, .shared_keys = true, .rotate_inputs = true};
   }
   index_t feature_size(const AttentionContext&) const override { return m_; }
   std::vector<borel::ParameterTensor> parameters(const AttentionContext& context) const override {

@@ -32,7 +32,7 @@ class Taylor final : public borel::ChunkAttention {
 
   borel::AttentionTraits traits() const override { return {.non_negative = true, .max_error = 2e-5}; }
   borel::ChunkForm form() const override {
-    return {.normalised = true, .epsilon = k_epsilon, .rotate_inputs = true};
+    return {.normalised = true, .epsilon = k_epsilon, .shared_keys = true, .rotate_inputs = true};
   }
   index_t feature_size(const AttentionContext& context) const override {
     return 1 + context.d_k + context.d_k * (context.d_k + 1) / 2;

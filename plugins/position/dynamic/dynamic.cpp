@@ -31,7 +31,7 @@ class Dynamic final : public borel::PositionEncoding {
     borel::TrainLengthParam train;
     void declare(borel::ParamBinder& p) {
       p.method("of", of, "position",
-               "The encoding that is scaled: one with a parameter 'scale' (pi, ntk, yarn).");
+               "The encoding that is scaled: one with a parameter 'scale' (pi, ntk, yarn, longrope).");
       p.choice("form", form, {{"per_position", Form::per_position}, {"local_static", Form::local_static}},
                "One factor per query, or one for all queries of a call.");
       p.real("alpha", alpha, borel::Range::at_least(1), "1",
@@ -45,7 +45,7 @@ class Dynamic final : public borel::PositionEncoding {
     if (std::ranges::none_of(declared, [](const borel::ParamInfo& info) { return info.name == "scale"; }))
       throw borel::ParamError(
           "position dynamic: parameter 'of' must be an encoding with a parameter 'scale', such as "
-          "pi, ntk or yarn, got '" +
+          "pi, ntk, yarn or longrope, got '" +
           params.of.text() + "'");
     traits_ = scaled(1)->traits();
   }
@@ -61,14 +61,17 @@ class Dynamic final : public borel::PositionEncoding {
   PositionPlan plan(const PositionContext& context, borel::ParameterValues parameters) const override {
     PositionContext inner = context;
     inner.train_length = params_.train.in(context);
-    const index_t length = inner.train_length, n_tokens = std::max(context.n_tokens(), length);
+    const index_t length = inner.train_length;
+    // The text that the factor stands for is also the longest one that `of` knows: LongRoPE's factors depend on it.
+    inner.test_length = std::max(context.n_tokens(), length);
     if (params_.form == Form::local_static || !context.causal)
-      return scaled(factor(n_tokens, length))->plan(inner, parameters);
+      return scaled(factor(inner.test_length, length))->plan(inner, parameters);
     // The angles come from plans without rows; all bands share the tables of positions.
     inner.n_q = inner.n_k = 0;
     const borel::Band positions = borel::plain_band(context, nullptr);
     PositionPlan plan;
     const auto add = [&](index_t first, index_t last, index_t n) {
+      inner.test_length = n;
       PositionPlan part = scaled(factor(n, length))->plan(inner, parameters);
       if (part.bands.size() != 1 || part.bands.front().n_axes != 1 || part.bias || part.query_scale ||
           !part.visible.empty() || !part.ensemble.empty())
@@ -109,7 +112,7 @@ class Dynamic final : public borel::PositionEncoding {
 BOREL_PLUGIN(registry) {
   registry.add<borel::PositionEncoding, Dynamic>(
       "dynamic",
-      {.summary = "Scaling that grows with the text, per position or per call, of pi, ntk, yarn",
+      {.summary = "Scaling that grows with the text, per position or per call, of pi, ntk, yarn, longrope",
        .formula = "s(n) = max(1, alpha n / L - (alpha - 1)); query i sees its keys with s(i + 1)",
        .source = "Su 2024, kexue.fm/archives/9948; emozilla 2023",
        .complexity = "O(n d) tables for each query beyond L (per_position), else O(n d)",

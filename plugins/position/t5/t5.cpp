@@ -6,7 +6,7 @@
 //   Without a causal mask half of the buckets are for keys ahead (j > i), and B is B / 2 on each side.
 //
 // One table for all layers. T5 has no 1 / sqrt(d): its initialisation absorbs it; with `unscaled` the plan multiplies
-// queries by sqrt(d_head), which undoes the scale of mechanisms that have it. The floor of a float32 logarithm depends on the
+// queries by sqrt(d_head) under mechanisms that divide by it, and leaves those alone that do not (qk_norm). The floor of a float32 logarithm depends on the
 // platform, so buckets come from integer thresholds.
 #include <algorithm>
 #include <array>
@@ -32,7 +32,7 @@ class T5 final : public borel::PositionEncoding {
                 "Buckets of distance, a multiple of 4.");
       p.integer("max_distance", max_distance, borel::Range::closed(2, 1 << 30), "tokens",
                 "Distance from which on all pairs share the last bucket.");
-      p.flag("unscaled", unscaled, "Undo the mechanism's 1 / sqrt(d): the paper has none.");
+      p.flag("unscaled", unscaled, "Undo the 1 / sqrt(d) of a mechanism that has it: the paper has none.");
     }
     void check() const {
       if (n_buckets % 4 != 0)
@@ -67,7 +67,7 @@ class T5 final : public borel::PositionEncoding {
     borel::PositionPlan plan = borel::bias_plan(context, [&](index_t h, index_t r) {
       return static_cast<double>(parameters[0][entry(context, h, r)]);
     });
-    if (params_.unscaled)
+    if (params_.unscaled && context.scaled_scores)
       plan.query_scale = std::make_shared<const std::vector<float>>(
           static_cast<std::size_t>(context.n_q), std::sqrt(static_cast<float>(context.d_head)));
     return plan;
@@ -119,10 +119,9 @@ class T5 final : public borel::PositionEncoding {
 
 BOREL_PLUGIN(registry) {
   registry.add<borel::PositionEncoding, T5>(
-      "t5",
-      {.summary = "Learned bias per head and bucket of distance",
-       .formula = "bias(h, r) = table[h, bucket(r)], 32 buckets up to distance 128; no 1/sqrt(d)",
-       .source = "Raffel et al. 2019, arXiv:1910.10683, section 2.1",
-       .complexity = "O(H n) once per call",
-       .notes = "one table for all layers; set unscaled = false for mechanisms with a scale of their own"});
+      "t5", {.summary = "Learned bias per head and bucket of distance",
+             .formula = "bias(h, r) = table[h, bucket(r)], 32 buckets up to distance 128; no 1/sqrt(d)",
+             .source = "Raffel et al. 2019, arXiv:1910.10683, section 2.1",
+             .complexity = "O(H n) once per call",
+             .notes = "one table for all layers; mechanisms with a scale of their own keep it"});
 }

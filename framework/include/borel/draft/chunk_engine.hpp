@@ -26,8 +26,9 @@ namespace borel {
 struct ChunkRows {
   const AttentionContext& context;
   ParameterValues parameters;
-  index_t head =
-      0;  ///< query head, on the key side too: a key head is mapped once per query head that reads it
+  /// Query head, on the key side too: a key head is mapped once per query head that reads it; with shared_keys once, as
+  /// for the first of them.
+  index_t head = 0;
   index_t first_token = 0;  ///< absolute position of row 0
   index_t n = 0;
   /// [n, width] in the order of extra_inputs(); a view of size 0 where the input belongs to the other side.
@@ -54,6 +55,9 @@ struct ChunkForm {
   bool delta_rule = false;  ///< causal only; not with normalised
   bool read_before_write =
       false;  ///< causal only; the token's own key enters with bonus(); not with normalised
+  /// Features, decays and strengths of keys depend on the key head alone, not on ChunkRows::head: query heads that read one
+  /// key head share one state and one pass over its keys. Not with read_before_write.
+  bool shared_keys = false;
   /// A rotation turns q and k before the maps, so that phi(q)^T phi(k) sees their distance wherever it depends on q . k
   /// alone (kernels of the exponential; Zhang et al. 2024, LoLCATs, arXiv:2410.10254). Otherwise it turns the features in
   /// the numerator (Su et al. 2021, equation 19), which then must be as many as the components of q.
@@ -111,7 +115,9 @@ class BOREL_EXPORT ChunkAttention : public Attention,
   double flops(const AttentionContext& context, index_t n_q, index_t n_k) const override;
 
   const AttentionStep* step() const override { return this; }
-  /// h_q (feature_size (d_v + normalised) + log_keys)
+  /// Per state feature_size (d_v + normalised) + log_keys; normalised, for contexts of more than 256 tokens or of any length
+  /// (max_n = 0), 2 feature_size (d_v + 1) + log_keys: S and z as sums of two floats each, so that their quotient keeps its
+  /// accuracy over any number of tokens. h_q states, with shared_keys h_kv.
   index_t state_size(const AttentionContext& context) const override;
   void start(const AttentionContext& context, ParameterValues parameters,
              std::span<float> state) const override;
