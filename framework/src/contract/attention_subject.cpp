@@ -47,12 +47,11 @@ double largest_score(const AttentionCall& call) {
   return largest;
 }
 
-/// Row t of every head, as a token of the recurrent form.
+}  // namespace
+
 TensorView<const float, 2> token_of(const TensorView<const float, 3>& tensor, index_t t) {
   return {tensor.data() + t * tensor.stride(1), {tensor.shape(0), tensor.shape(2)}, {tensor.stride(0), 1}};
 }
-
-}  // namespace
 
 AttentionInputs::AttentionInputs(const Attention& method, const AttentionSizes& s, Seed seed) {
   fill(q, s.h_q * s.n_q * s.d_k, 1, Rng(seed.derive("q")));
