@@ -1,6 +1,8 @@
-// Borel's side of attention_peers: reads the same tensors [n, heads, d], as views with strides, times one method and
+// Borel's side of attention_peers: reads the same tensors [n, heads, d], as views with strides or, where the peer has
+// its own order too, put into [heads, n, d] before the clock runs, times one method and
 // writes the output in the same layout.
-//   borel_peer_attention <folder> <method> <position or -> <n> <heads> <d> <threads> <repetitions> <causal> [backward]
+//   borel_peer_attention <folder> <method> <position or -> <n> <heads> <d> <threads> <repetitions> <causal> [backward] [heads_first]
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -28,7 +30,16 @@ std::vector<float> read(const std::string& file, index_t n) {
   return values;
 }
 
-void run(char** argv, bool backward) {
+/// [a, b, d] to [b, a, d].
+std::vector<float> swap_axes(const std::vector<float>& values, index_t a, index_t b, index_t d) {
+  std::vector<float> out(values.size());
+  for (index_t i = 0; i < a; ++i)
+    for (index_t j = 0; j < b; ++j)
+      std::copy_n(values.begin() + (i * b + j) * d, d, out.begin() + (j * a + i) * d);
+  return out;
+}
+
+void run(char** argv, bool backward, bool heads_first) {
   const std::string folder = argv[1], position = argv[3];
   const index_t n = std::atol(argv[4]), h = std::atol(argv[5]), d = std::atol(argv[6]);
   const int threads = std::atoi(argv[7]), repetitions = std::atoi(argv[8]);
@@ -36,10 +47,13 @@ void run(char** argv, bool backward) {
   load_plugins({{}, false, true}, registry);
   const auto method = registry.make<Attention>(parse_method_spec(argv[2], "attention"));
   const index_t size = n * h * d;
-  const std::vector<float> q = read(folder + "/q.f32", size), k = read(folder + "/k.f32", size),
-                           v = read(folder + "/v.f32", size);
+  std::vector<float> q = read(folder + "/q.f32", size), k = read(folder + "/k.f32", size),
+                     v = read(folder + "/v.f32", size);
+  for (auto* values : {&q, &k, &v})
+    if (heads_first) *values = swap_axes(*values, n, h, d);
   std::vector<float> o(q.size()), d_q(q.size()), d_k(q.size()), d_v(q.size());
-  const std::array<index_t, 3> shape{h, n, d}, strides{d, h * d, 1};
+  const std::array<index_t, 3> shape{h, n, d},
+      strides = heads_first ? std::array<index_t, 3>{n * d, d, 1} : std::array<index_t, 3>{d, h * d, 1};
   AttentionCall call;
   call.q = {q.data(), shape, strides}, call.k = {k.data(), shape, strides},
   call.v = {v.data(), shape, strides};
@@ -84,6 +98,7 @@ void run(char** argv, bool backward) {
             std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     }
   });
+  if (heads_first) o = swap_axes(o, h, n, d);
   const std::string output = folder + "/borel.f32";
   std::ofstream(output, std::ios::binary)
       .write(reinterpret_cast<const char*>(o.data()), static_cast<std::streamsize>(o.size() * sizeof(float)));
@@ -101,7 +116,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    run(argv, argc > 10);
+    const std::vector<std::string> words(argv + 10, argv + argc);
+    const auto said = [&](const char* word) { return std::ranges::find(words, word) != words.end(); };
+    run(argv, said("backward"), said("heads_first"));
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;
