@@ -85,15 +85,23 @@ Verdict weights(const Subject& subject) {
       return fmt::format("log density changes by {} with rows of weight 0 (bound {})", d, k_same_fit);
 
     // Weight 2 on every tenth row against that row given twice. The effective number of samples is not quite
-    // the same, so a bandwidth may move a little: compared in the cdf.
+    // the same, so a bandwidth may move a little: compared in the cdf. A method that chooses its size by a criterion may
+    // fall on either side of a tie: the middle of three draws.
     const double bound = method.traits().smooth ? 0.03 : 0.1;  // the number of bins may change
-    std::vector<double> repeated = x, doubled(x.size(), 1.0);
-    for (std::size_t i = 0; i < x.size(); i += 10) repeated.push_back(x[i]), doubled[i] = 2;
-    const auto weighted = fit_or_decline(method, as_samples(x, doubled), seed);
-    const auto twice = fit_or_decline(method, as_samples(repeated), seed);
-    if (!weighted || !twice) return "declines weights of 1 and 2, or repeated rows";
-    if (const double d = cdf_distance(*weighted, *twice); !(d <= bound))
-      return fmt::format("weight 2 differs from a repeated row by {} in the cdf (bound {})", d, bound);
+    std::vector<double> distances;
+    for (const char* draw : {"data", "second", "third"}) {
+      const std::vector<double> once = two_humps(150, seed.derive(draw));
+      std::vector<double> repeated = once, doubled(once.size(), 1.0);
+      for (std::size_t i = 0; i < once.size(); i += 10) repeated.push_back(once[i]), doubled[i] = 2;
+      const auto weighted = fit_or_decline(method, as_samples(once, doubled), seed);
+      const auto twice = fit_or_decline(method, as_samples(repeated), seed);
+      if (!weighted || !twice) return "declines weights of 1 and 2, or repeated rows";
+      distances.push_back(cdf_distance(*weighted, *twice));
+    }
+    std::ranges::sort(distances);
+    if (!(distances[1] <= bound))
+      return fmt::format("weight 2 differs from a repeated row by {} in the cdf (bound {})", distances[1],
+                         bound);
     // And weights must matter: all of it on the left hump.
     std::vector<double> left(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) left[i] = x[i] < 0.5 ? 1.0 : 1e-6;
