@@ -191,7 +191,9 @@ void forward_packing_by_task(const TileMethod& method, const AttentionCall& call
                              index_t height, TensorView<float, 3> o, TensorView<float, 3> saved) {
   constexpr index_t k_blocks_together = 3;
   const index_t together = k_blocks_together * height;
-  const index_t per_task = std::max(together, pass.rows_per_task() / together * together),
+  // Few tiles are packed twice, and no thread is left without a task.
+  const index_t wanted = std::min(pass.rows_per_task(), call.n_q() / max_threads()),
+                per_task = std::max(together, wanted / together * together),
                 n_tasks = (call.n_q() + per_task - 1) / per_task;
   parallel_for(n_tasks, 1, [&](index_t begin, index_t) {
     const index_t first = (n_tasks - 1 - begin) * per_task, last = std::min(call.n_q(), first + per_task);

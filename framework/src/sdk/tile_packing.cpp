@@ -16,7 +16,11 @@ void TilePass::choose_held() {
     const auto [first, last] = tiles(r0, std::min(call_.n_q(), r0 + k_rows));
     longest = std::max(longest, last - first);
   }
-  if (k_few * longest <= n_tiles_) n_held_ = longest;
+  // What a task holds must stay in its caches: all key heads of these tiles, keys of every variant and values.
+  constexpr index_t k_held_bytes = index_t{4} << 20;
+  const index_t of_token = static_cast<index_t>(variants_.size()) * call_.d_k() + d_o_,
+                size_bytes = call_.h_kv() * longest * k_keys * of_token * static_cast<index_t>(sizeof(float));
+  if (k_few * longest <= n_tiles_ && size_bytes <= k_held_bytes) n_held_ = longest;
 }
 
 /// One piece of scratch memory for everything that lives as long as the pass.
