@@ -22,7 +22,6 @@ void list_pairs(const ListOptions& options, const Registry& registry) {
   const auto is_side = [](const std::string& family) {
     return family == "attention" || family == "position";
   };
-  std::vector<AttentionPairing> pairings = attention_pairings(registry);
   MethodSpec one;
   if (!options.family.empty() && !is_side(options.family)) {
     const std::vector<std::string> families = registry.families();
@@ -31,11 +30,8 @@ void list_pairs(const ListOptions& options, const Registry& registry) {
     if (other || !is_side(one.family))
       throw RegistryError(
           fmt::format("--pairs is about attention and position, not about '{}'", options.family));
-    registry.entry(one.family, one.id);
-    std::erase_if(pairings, [&](const AttentionPairing& pair) {
-      return (one.family == "attention" ? pair.attention : pair.position) != one.id;
-    });
   }
+  const std::vector<AttentionPairing> pairings = attention_pairings(registry, one);
   if (options.json) return print_pairs_json(pairings);
   if (!one.empty()) return print_pairs_of(one, pairings);
   print_pair_grid(pairings, options.family == "position");

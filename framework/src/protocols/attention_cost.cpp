@@ -162,9 +162,10 @@ class AttentionCost final : public ProtocolWithOptions<Options> {
       }
       state.x.push_back(options.contexts[i]);
       state.y.push_back(pass.state_bytes());
-      if (pass.flops() <= 0) continue;
+      const double flops = pass.flops();
+      if (flops <= 0) continue;
       work.x.push_back(options.contexts[i]);
-      work.y.push_back(pass.flops());
+      work.y.push_back(flops);
     }
     result.metrics.push_back({"state_bytes", "B", state.y.back(), Direction::lower_is_better});
     const std::size_t last = state.y.size() - 1;

@@ -332,6 +332,8 @@ class AttentionMqar final : public ProtocolWithOptions<Options> {
         trainer.step(input.stop);
       } catch (const MethodError&) {  // diverged: this rate is too large, which is an answer
         outcome.validation = 0;
+        outcome.checked.push_back(0);
+        outcome.n_steps = options.steps;  // it was not solved
         return outcome;
       }
       outcome.n_steps = trainer.state().step;

@@ -19,12 +19,17 @@ std::vector<double> coordinates_for(const PositionEncoding& encoding) {
 
 }  // namespace
 
-std::vector<AttentionPairing> attention_pairings(const Registry& registry) {
+std::vector<AttentionPairing> attention_pairings(const Registry& registry, const MethodSpec& only) {
   std::vector<AttentionPairing> pairings;
-  for (const std::string& attention : registry.ids<Attention>())
-    for (const std::string& position : registry.ids<PositionEncoding>()) {
-      const AttentionPair pair{registry.make<Attention>(attention),
-                               registry.make<PositionEncoding>(position)};
+  const auto of = [&](std::string_view family, std::vector<std::string> all) {
+    return only.family == family ? std::vector<std::string>{only.id} : std::move(all);
+  };
+  for (const std::string& attention : of("attention", registry.ids<Attention>()))
+    for (const std::string& position : of("position", registry.ids<PositionEncoding>())) {
+      const AttentionPair pair{
+          only.family == "attention" ? registry.make<Attention>(only) : registry.make<Attention>(attention),
+          only.family == "position" ? registry.make<PositionEncoding>(only)
+                                    : registry.make<PositionEncoding>(position)};
       const std::vector<double> coordinates = coordinates_for(*pair.position);
       AttentionSetting setting;
       setting.train_length = k_n / 2;

@@ -19,6 +19,8 @@ struct AttentionPairing {
 /// Every mechanism with every encoding, sorted by their ids. Asks for plans of a text (or, for encodings that need it, an
 /// image) of 64 tokens and a model with token embeddings that was trained with 32; schedules over layers must work in every one
 /// of 12. Runs no mechanism.
-std::vector<AttentionPairing> attention_pairings(const Registry& registry);
+/// @param only  empty, or the one mechanism or encoding that is asked about, with its parameters
+/// @throws RegistryError, ParamError for an `only` that cannot be made
+std::vector<AttentionPairing> attention_pairings(const Registry& registry, const MethodSpec& only = {});
 
 }  // namespace borel

@@ -46,9 +46,19 @@ double pairs_of_plan(const AttentionCall& call, const PositionPlan& plan) {
   std::vector<std::pair<index_t, index_t>> ranges;
   for (index_t i = call.query_offset; i < call.query_offset + call.n_q(); ++i) {
     const index_t end = end_of_row(call, i);
-    if (!strided) n += static_cast<double>(keys_in_regions(plan.visible, i, end, ranges));
-    for (index_t j = 0; strided && j < end; ++j)
-      n += std::ranges::any_of(plan.visible, [&](const PairRegion& region) { return region.contains(i, j); });
+    const index_t in_intervals = keys_in_regions(plan.visible, i, end, ranges);
+    if (!strided) {
+      n += static_cast<double>(in_intervals);
+      continue;
+    }
+    // Only a union with a stride has to be counted key by key, inside the regions' intervals.
+    index_t counted = 0;
+    for (const auto& [from, to] : ranges) {
+      for (index_t j = std::max(from, counted); j < to; ++j)
+        n += std::ranges::any_of(plan.visible,
+                                 [&](const PairRegion& region) { return region.contains(i, j); });
+      counted = std::max(counted, to);
+    }
   }
   return n;
 }

@@ -360,6 +360,7 @@ class Backward {
           g(slope.data(), {n, d});
       for (index_t v = 0; v < n_variants_; ++v) {
         const Variant& variant = pass_.variants()[static_cast<std::size_t>(v)];
+        if (!pass_.is_at_work(variant, t)) continue;
         for (index_t r = 0; r < n; ++r) std::copy_n(d_keys(kv, v, j0 + r), d, g.row(r).data());
         if (wants_angle(variant)) {
           pass_.copy_rows(false, kv, j0, k);

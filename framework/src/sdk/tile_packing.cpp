@@ -7,10 +7,10 @@
 
 namespace borel::tile {
 
-/// Blocks that see few tiles each leave it to their tasks to pack them.
+/// Blocks that see few tiles each leave it to their tasks to pack them, if every thread has some tasks.
 void TilePass::choose_held() {
   constexpr index_t k_few = 4;
-  if (!plan_ || plan_->visible.empty()) return;
+  if (!plan_ || plan_->visible.empty() || call_.n_q() < k_few * max_threads() * k_rows_together) return;
   index_t longest = 0;
   for (index_t r0 = 0; r0 < call_.n_q() && k_few * longest <= n_tiles_; r0 += k_rows) {
     const auto [first, last] = tiles(r0, std::min(call_.n_q(), r0 + k_rows));
@@ -38,7 +38,10 @@ void TilePass::lay_out(Packing packing) {
   const index_t table_q = kernels::padded(call_.n_q() * n_pairs()),
                 table_k = kernels::padded(call_.n_k() * n_pairs());
   index_t size = bf16_ ? 0 : packed_size;
-  const bool shares_turned = in_place_ && call_.h_q() > call_.h_kv();
+  // Long caches are turned tile by tile, by every query head.
+  constexpr index_t k_most_turned = index_t{1} << 23;
+  const bool shares_turned = in_place_ && call_.h_q() > call_.h_kv() &&
+                             n_variants * call_.h_kv() * call_.n_k() * call_.d_k() <= k_most_turned;
   const auto turned_size = [&](const Variant& variant) {
     return shares_turned && turns(variant) ? call_.h_kv() * call_.n_k() * call_.d_k() : 0;
   };
@@ -57,8 +60,8 @@ void TilePass::lay_out(Packing packing) {
   if (bf16_) pair_memory_.emplace(packed_size);
 }
 
-/// Whether some query of the call may need a tile's keys as this band turns them.
 bool TilePass::is_at_work(const Variant& variant, index_t tile) const {
+  if (!variant.band) return true;
   const TileBox area = box(0, call_.n_q(), tile);
   return visibility(area) != Cover::none && cover(variant.band->region, area) != Cover::none;
 }
@@ -91,7 +94,7 @@ void TilePass::pack(index_t only_head) {
     if (variant.turned)
       parallel_for(call_.h_kv() * n_tiles_, 1, [&](index_t begin, index_t) {
         const index_t kv = begin / n_tiles_, tile = begin % n_tiles_;
-        if (!variant.band || is_at_work(variant, tile))
+        if (is_at_work(variant, tile))
           turn_keys(variant, kv, tile,
                     {variant.turned + (kv * call_.n_k() + tile * k_keys) * call_.d_k(),
                      {n_keys(tile), call_.d_k()}});
@@ -173,7 +176,7 @@ void TilePass::pack_tile(index_t kv, index_t tile, float* floats, Bf16Pair* pair
 /// given, as row panels.
 void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
                          Bf16Pair* pairs) const {
-  if (variant.band && !is_at_work(variant, tile)) return;  // nobody asks for them
+  if (!is_at_work(variant, tile)) return;  // nobody asks for them
   const index_t d = call_.d_k(), n = n_keys(tile);
   const float* from = call_.k.row(kv, tile * k_keys).data();
   index_t ld = call_.k.stride(1);

@@ -25,6 +25,8 @@ using kernels::Bf16Pair;
 inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
 // Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
 inline constexpr index_t k_whole_rows = 24;
+// Rows of all heads that such a task takes before the next ones.
+inline constexpr index_t k_rows_together = 3 * k_rows;
 // A task that packs for itself takes rows for this many times the tiles that it holds: a sixth is packed twice.
 inline constexpr index_t k_runs_of_held = 3;
 inline constexpr float k_masked = -std::numeric_limits<float>::infinity();
@@ -143,6 +145,9 @@ class TilePass {
   /// Tiles [first, last) that hold the visible keys of rows [r0, r1); tiles between may still be empty.
   std::pair<index_t, index_t> tiles(index_t r0, index_t r1) const;
   TileBox box(index_t r0, index_t r1, index_t tile) const;
+  /// Whether some query of the call may need a tile's keys as the variant reads them; only then they are packed, and only
+  /// then its rows of the tables of a rotation exist.
+  bool is_at_work(const Variant& variant, index_t tile) const;
   index_t n_keys(index_t tile) const { return std::min(k_keys, call_.n_k() - tile * k_keys); }
 
   /// Transformed scores of the active columns, [rows, k_keys] with row stride ld: -infinity where masked and beyond n_k.
@@ -216,7 +221,6 @@ class TilePass {
     return rotate_by_table_ && variant.band && variant.band->angle;
   }
   void make_tables(Variant& variant) const;
-  bool is_at_work(const Variant& variant, index_t tile) const;
   index_t n_pairs() const { return plan_ ? plan_->n_rot_dims / 2 : 0; }
   void pack_keys(const Variant& variant, index_t kv, index_t tile, float* transposed, float* rows,
                  Bf16Pair* pairs) const;
