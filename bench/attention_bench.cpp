@@ -14,7 +14,7 @@
 
 #include "borel/attention.hpp"
 #include "borel/error.hpp"
-#include "built_methods.hpp"
+#include "loader/own_plugins.hpp"
 #include "protocols/visible_pairs.hpp"
 #include "share.hpp"
 
@@ -41,7 +41,7 @@ struct Work {
   TensorView<float, 3> out;
 
   Work(const std::string& spec, const Shape& s, const std::string& position) {
-    method = bench::methods().make<Attention>(parse_method_spec(spec, "attention"));
+    method = own_plugins().make<Attention>(parse_method_spec(spec, "attention"));
     Rng rng(k_seed);
     const auto fill = [&](std::vector<float>& values, index_t n) {
       values.resize(static_cast<std::size_t>(n));
@@ -63,7 +63,7 @@ struct Work {
     defaults = std::make_unique<AttentionDefaults>(*method, context, s.n_q, s.n_k, k_seed);
     defaults->attach(call);
     if (position.empty()) return;
-    encoding = bench::methods().make<PositionEncoding>(parse_method_spec(position, "position"));
+    encoding = own_plugins().make<PositionEncoding>(parse_method_spec(position, "position"));
     PositionContext where;
     where.n_q = s.n_q, where.n_k = s.n_k, where.query_offset = call.query_offset;
     where.n_heads = s.h, where.d_head = method->plan_d_head(context);

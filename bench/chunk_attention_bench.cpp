@@ -13,7 +13,7 @@
 
 #include "borel/attention.hpp"
 #include "borel/error.hpp"
-#include "built_methods.hpp"
+#include "loader/own_plugins.hpp"
 #include "share.hpp"
 
 namespace {
@@ -29,7 +29,7 @@ enum class Way { forward, backward, step };
 
 struct Work {
   Work(const std::string& spec, index_t n, index_t h_kv)
-      : method(bench::methods().make<Attention>(borel::parse_method_spec(spec, "attention"))) {
+      : method(borel::own_plugins().make<Attention>(borel::parse_method_spec(spec, "attention"))) {
     borel::Rng rng(borel::Seed{1});
     for (std::vector<float>* values : {&q, &o, &d_o, &d_q})
       values->resize(static_cast<std::size_t>(k_h * n * k_d));

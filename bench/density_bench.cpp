@@ -10,12 +10,11 @@
 #include <vector>
 
 #include "borel/density.hpp"
-#include "built_methods.hpp"
+#include "loader/own_plugins.hpp"
 
 namespace {
 
 using namespace borel;
-using bench::methods;
 
 /// 1/2 N(0, 1) + sum_l 1/10 N(l/2 - 1, 1/10^2), l = 0 .. 4.
 const std::vector<double>& claw() {
@@ -56,7 +55,7 @@ std::vector<double> grid(double low, double high, std::size_t n) {
 }
 
 void fit(benchmark::State& state, const char* spec, std::size_t n) {
-  const auto method = methods().make<DensityEstimator>(spec);
+  const auto method = own_plugins().make<DensityEstimator>(spec);
   const Samples samples{column(claw(), n), {}};
   std::unique_ptr<FittedDensity> density;
   for (auto _ : state) density = method->fit(samples, {});
@@ -72,11 +71,11 @@ void kde_off_grid(benchmark::State& state) {
   for (std::size_t i = 0; i < n; ++i) square += (claw()[i] - mean) * (claw()[i] - mean);
   const double h = std::sqrt(square / (n - 1)) * std::pow(n, -0.2);
   const std::string settings = "bandwidth=value, h=" + std::to_string(h);
-  const auto method = methods().make<DensityEstimator>("kde{" + settings + "}");
+  const auto method = own_plugins().make<DensityEstimator>("kde{" + settings + "}");
   const std::vector<double> at = grid(-4, 4, 10'000);
   std::vector<double> log_p(at.size()), exact(at.size());
   for (auto _ : state) method->fit({column(claw(), n), {}}, {})->log_pdf(column(at, at.size()), log_p);
-  methods()
+  own_plugins()
       .make<DensityEstimator>("kde{evaluation=exact, " + settings + "}")
       ->fit({column(claw(), n), {}}, {})
       ->log_pdf(column(at, at.size()), exact);
@@ -90,7 +89,7 @@ void kde_off_grid(benchmark::State& state) {
 
 /// As R's density(x, n = 16384): rule-of-thumb bandwidth, fit and 16384 points of a grid.
 void kde_on_grid(benchmark::State& state) {
-  const auto method = methods().make<DensityEstimator>("kde{evaluation=binned, bandwidth=silverman}");
+  const auto method = own_plugins().make<DensityEstimator>("kde{evaluation=binned, bandwidth=silverman}");
   const std::vector<double> at = grid(-6, 6, 16384);
   std::vector<double> log_p(at.size()), exact(at.size());
   for (auto _ : state)

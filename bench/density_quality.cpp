@@ -17,14 +17,13 @@
 #include <vector>
 
 #include "borel/density.hpp"
-#include "built_methods.hpp"
 #include "dataset/recipes.hpp"
+#include "loader/own_plugins.hpp"
 #include "protocols/density_distance.hpp"
 
 namespace {
 
 using namespace borel;
-using bench::methods;
 
 constexpr std::uint64_t k_starts = 5, k_draws = 5, k_many_draws = 20;
 
@@ -46,7 +45,7 @@ Samples samples_of(std::span<const double> x, std::span<const double> weights = 
 std::unique_ptr<FittedDensity> fit(const std::string& spec, const Samples& samples, std::uint64_t seed) {
   FitContext context;
   context.seed = Seed{seed};
-  return methods().make<DensityEstimator>(spec)->fit(samples, context);
+  return own_plugins().make<DensityEstimator>(spec)->fit(samples, context);
 }
 
 /// Midpoints weighted by the true density: the likelihood of these is the exact cross-entropy.

@@ -7,13 +7,12 @@
 
 #include <tbb/global_control.h>
 
-#include "built_methods.hpp"
+#include "loader/own_plugins.hpp"
 #include "probe/training.hpp"
 
 namespace {
 
 using namespace borel;
-using bench::methods;
 
 void training_step(benchmark::State& state, const char* attention, const char* position) {
   const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
@@ -24,7 +23,7 @@ void training_step(benchmark::State& state, const char* attention, const char* p
   std::vector<std::uint8_t> text(1 << 16);
   Rng rng(Seed{1});
   for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>('a' + rng.below(26));
-  probe::Trainer trainer(config, methods(), text);
+  probe::Trainer trainer(config, own_plugins(), text);
   trainer.step();
   for (auto _ : state) benchmark::DoNotOptimize(trainer.step().loss);
   state.counters["tokens/s"] =

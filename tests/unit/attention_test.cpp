@@ -2,7 +2,6 @@
 // forms.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/highway.h>
 #include <tbb/task_arena.h>
 
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/tile_engine.hpp"
 #include "borel/error.hpp"
+#include "contract/attention_subject.hpp"
 #include "reference/attention_reference.hpp"
 
 namespace {
@@ -267,12 +267,7 @@ TEST(TileEngine, Bf16RoundsEveryFactorOnceAndSumsInFloat32) {
     bool rounds_to_bf16() const override { return true; }
   };
   const Rounded method;
-  const std::int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
-  struct Restore {
-    ~Restore() { hwy::SetSupportedTargetsForTest(0); }
-  } restore;
-  for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
-    hwy::SetSupportedTargetsForTest(rest & -rest);
+  borel::contract::on_every_instruction_set([&](std::string_view target) -> std::string {
     for (const auto& [d_k, d_v] : {std::pair<index_t, index_t>{64, 64}, {20, 12}, {13, 7}, {1, 17}})
       for (const bool causal : {false, true}) {
         Inputs inputs(4, 2, 61, 150, d_k, d_v, 7);
@@ -305,11 +300,11 @@ TEST(TileEngine, Bf16RoundsEveryFactorOnceAndSumsInFloat32) {
                                           largest);
           }
         // Only the weights are rounded otherwise here.
-        EXPECT_LE(worst, 0x1p-8 + k_bound)
-            << hwy::TargetName(rest & -rest) << " d " << d_k << " causal " << causal;
+        EXPECT_LE(worst, 0x1p-8 + k_bound) << target << " d " << d_k << " causal " << causal;
         EXPECT_GT(worst, 1e-5) << "nothing was rounded";
       }
-  }
+    return {};
+  });
 }
 
 TEST(TileEngine, WeightsOfRowsEqualThoseOfTheIdentityAsValues) {

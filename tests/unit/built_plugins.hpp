@@ -1,19 +1,10 @@
-// The plugins of this build, loaded once for all tests of a program.
+// The plugins of this build by the name that tests use.
 #pragma once
 
-#include "borel/registry.hpp"
-#include "loader/plugin_set.hpp"
+#include "loader/own_plugins.hpp"
 
 namespace borel::test {
 
-/// Never destroyed: methods made from it may live as long as any test.
-inline const Registry& registry() {
-  static const Registry* made = [] {
-    auto* fresh = new Registry;
-    load_plugins({{}, false, true}, *fresh);
-    return fresh;
-  }();
-  return *made;
-}
+inline constexpr auto& registry = own_plugins;
 
 }  // namespace borel::test

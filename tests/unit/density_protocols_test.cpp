@@ -14,7 +14,7 @@
 #include "contract/density_subject.hpp"
 #include "contract/memory_state.hpp"
 #include "dataset/dataset_writer.hpp"
-#include "loader/plugin_set.hpp"
+#include "loader/own_plugins.hpp"
 #include "protocols/density_data.hpp"
 #include "protocols/density_distance.hpp"
 #include "reference/density_reference.hpp"
@@ -23,15 +23,6 @@ namespace borel {
 namespace {
 
 using test::metric;
-
-const Registry& plugins() {
-  static const Registry* registry = [] {
-    auto* made = new Registry;
-    load_plugins({{}, false, true}, *made);
-    return made;
-  }();
-  return *registry;
-}
 
 /// 0.5 N(-2, 0.5) + 0.5 N(2, 1), with its truth and own test rows when asked for.
 std::shared_ptr<const Dataset> two_normals(index_t n, bool with_truth) {
@@ -60,7 +51,7 @@ CellInput cell(std::string_view protocol, std::shared_ptr<const Dataset> dataset
                std::map<std::string, std::string> options = {}) {
   CellInput input;
   input.dataset = std::move(dataset);
-  input.registry = &plugins();
+  input.registry = &own_plugins();
   input.methods = {parse_method_spec(method, "density")};
   input.options = {"", std::string(protocol), std::move(options)};
   input.seed = Seed{12};
@@ -188,7 +179,7 @@ TEST_P(FourierDemo, FitsTheTargetAsWellAsItsModelClassAllows) {
     w[i] = target.pdf(x[i]);
   }
   // Weighted quadrature points of the true density: the likelihood is the exact cross-entropy.
-  const auto method = plugins().make<DensityEstimator>(
+  const auto method = own_plugins().make<DensityEstimator>(
       "fourier{map=identity, placement=fixed, n_frequencies=" + std::to_string(n_frequencies) + "}");
   const auto density = method->fit(contract::as_samples(x, w), {});
   const std::vector<double> log_q = contract::log_pdf_of(*density, x);
@@ -234,7 +225,7 @@ TEST(Autoregressive, OfOneNormalIsTheMultivariateNormalOfLargestLikelihood) {
                      s[0][2] * (s[1][0] * s[2][1] - s[1][1] * s[2][0]);
   const double expected = -0.5 * (std::log(det) + 3 * std::log(2 * std::numbers::pi * std::numbers::e));
 
-  const auto method = plugins().make<DensityEstimator>("autoregressive{of=gmm{n_components=1}, ridge=0}");
+  const auto method = own_plugins().make<DensityEstimator>("autoregressive{of=gmm{n_components=1}, ridge=0}");
   const auto density = method->fit({rows, {}}, {});
   std::vector<double> log_p(n);
   density->log_pdf(rows, log_p);
@@ -260,7 +251,7 @@ TEST(Autoregressive, OfOneNormalIsTheMultivariateNormalOfLargestLikelihood) {
 }
 
 TEST(Dfp, RefusesAStateWhoseNetworkItCannotHold) {
-  const auto method = plugins().make<DensityEstimator>("dfp{n_starts=1, max_iterations=5}");
+  const auto method = own_plugins().make<DensityEstimator>("dfp{n_starts=1, max_iterations=5}");
   const std::vector<double> x{0, 1, 2, 4, 7, 9};
   contract::MemoryState state;
   method->fit(contract::as_samples(x), {})->save(state);
@@ -277,7 +268,7 @@ TEST(SplineFlow, GradientOfTheLogDensityIsItsDerivativeAndTailsAreTheBases) {
   std::vector<double> x(3000);
   for (double& value : x) value = rng.uniform() < 0.3 ? -20 + rng.normal() : 10 * rng.uniform();
   for (const char* spec : {"spline_flow{n_bins=8}", "spline_flow{n_bins=8, base=logistic}"}) {
-    const auto density = plugins().make<DensityEstimator>(spec)->fit(contract::as_samples(x), {});
+    const auto density = own_plugins().make<DensityEstimator>(spec)->fit(contract::as_samples(x), {});
     for (const double at : {-60.0, -20.3, -5.0, 0.013, 3.0, 9.7, 30.0}) {
       double gradient = 0;
       ASSERT_TRUE(density->log_pdf_gradient({&at, {1, 1}}, {&gradient, {1, 1}}));
@@ -309,7 +300,7 @@ std::vector<double> two_widths(std::size_t n) {
 
 double mean_log_likelihood(const char* spec, const std::vector<double>& x) {
   const TensorView<const double, 2> rows(x.data(), {static_cast<index_t>(x.size()), 1});
-  const auto density = plugins().make<DensityEstimator>(spec)->fit({rows, {}}, {});
+  const auto density = own_plugins().make<DensityEstimator>(spec)->fit({rows, {}}, {});
   std::vector<double> log_p(x.size());
   density->log_pdf(rows, log_p);
   double sum = 0;

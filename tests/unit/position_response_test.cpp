@@ -3,11 +3,9 @@
 #include <cmath>
 #include <string>
 
-#include "borel/rng.hpp"
 #include "built_plugins.hpp"
 #include "cell_metric.hpp"
-#include "dataset/dataset.hpp"
-#include "dataset/dataset_writer.hpp"
+#include "rows_cell.hpp"
 
 namespace borel {
 namespace {
@@ -17,17 +15,8 @@ using test::registry;
 
 /// Trained with 64 tokens, reads 256; vectors of 8 components, so four pairs.
 CellInput input_of(const std::string& position) {
-  DatasetWriter writer(DatasetKind::qkv, "rows", "rows", "a test", "CC0");
-  std::vector<float> rows(32 * 8);
-  Rng rng(Seed{5});
-  rng.fill_normal(rows);
-  for (const char* name : {"q", "k", "v"}) writer.array(name, rows, {1, 32, 8});
-  writer.seal();
-  CellInput input;
-  input.dataset = Dataset::from(writer);
-  input.registry = &registry();
+  CellInput input = test::rows_cell(32, "position.response");
   input.methods = {parse_method_spec(position, "position")};
-  input.options.id = "position.response";
   input.options.params = {{"train_length", "64"}, {"test_length", "256"}};
   return input;
 }

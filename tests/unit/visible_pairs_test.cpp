@@ -4,11 +4,9 @@
 
 #include <string>
 
-#include "borel/rng.hpp"
 #include "built_plugins.hpp"
 #include "cell_metric.hpp"
-#include "dataset/dataset.hpp"
-#include "dataset/dataset_writer.hpp"
+#include "rows_cell.hpp"
 
 namespace borel {
 namespace {
@@ -56,17 +54,8 @@ TEST(VisiblePairs, CountStridedRegionsAndUnionsOnce) {
 }
 
 double gflop(const std::string& attention, const std::string& position) {
-  DatasetWriter writer(DatasetKind::qkv, "rows", "rows", "a test", "CC0");
-  std::vector<float> rows(128 * 8);
-  Rng rng(Seed{5});
-  rng.fill_normal(rows);
-  for (const char* name : {"q", "k", "v"}) writer.array(name, rows, {1, 128, 8});
-  writer.seal();
-  CellInput input;
-  input.dataset = Dataset::from(writer);
-  input.registry = &registry();
+  CellInput input = test::rows_cell(128, "attention.cost");
   input.methods = {parse_method_spec(attention, "attention"), parse_method_spec(position, "position")};
-  input.options.id = "attention.cost";
   input.options.params = {{"contexts", "[32, 100]"}, {"n_heads", "2"}};
   const Protocol& protocol = find_protocol("attention.cost");
   EXPECT_EQ(protocol.refuses(input), "") << attention << " " << position;

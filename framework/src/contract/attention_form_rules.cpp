@@ -82,35 +82,23 @@ Verdict state_is_all_that_is_kept(const Subject& subject) {
     constexpr index_t k_n = 40, k_moved = 23;
     const AttentionInputs inputs(*variant.method, {.n_q = k_n, .n_k = k_n}, seed);
     const AttentionCall& call = inputs.call;
-    const auto run = [&](bool moves, std::vector<bool>* used) {
-      std::vector<float> o(static_cast<std::size_t>(k_n * call.h_q() * call.d_v()));
-      auto state =
-          std::make_unique<std::vector<float>>(static_cast<std::size_t>(step->state_size(call.context)));
-      step->start(call.context, call.parameters, *state);
-      const std::vector<float> first = *state;
-      for (index_t t = 0; t < k_n; ++t) {
-        if (moves && t == k_moved) {
-          auto moved = std::make_unique<std::vector<float>>(*state);
-          std::ranges::fill(*state, std::nanf(""));
-          state = std::move(moved);
-        }
-        std::vector<TensorView<const float, 2>> extra;
-        for (const auto& input : call.extra) extra.push_back(token_of(input, t));
-        step->step({.t = t,
-                    .q = token_of(call.q, t),
-                    .k = token_of(call.k, t),
-                    .v = token_of(call.v, t),
-                    .extra = extra,
-                    .parameters = call.parameters,
-                    .context = call.context},
-                   *state, {o.data() + t * call.h_q() * call.d_v(), {call.h_q(), call.d_v()}});
-        for (std::size_t x = 0; used && x < state->size(); ++x)
-          if ((*state)[x] != first[x]) (*used)[x] = true;
-      }
-      return o;
-    };
-    std::vector<bool> used(static_cast<std::size_t>(step->state_size(call.context)));
-    if (run(false, &used) != run(true, nullptr)) return "a copy of the state does not carry the text on";
+    std::vector<float> first(static_cast<std::size_t>(step->state_size(call.context)));
+    step->start(call.context, call.parameters, first);
+    std::vector<bool> used(first.size());
+    const auto stays =
+        run_steps(*variant.method, *step, call, nullptr, seed, [&](index_t, std::vector<float>& state) {
+          for (std::size_t x = 0; x < state.size(); ++x)
+            if (state[x] != first[x]) used[x] = true;
+        });
+    std::vector<float> left;  // keeps its memory, so that nobody gets it by chance
+    const auto moves =
+        run_steps(*variant.method, *step, call, nullptr, seed, [&](index_t t, std::vector<float>& state) {
+          if (t != k_moved) return;
+          left = state;
+          std::ranges::fill(state, std::nanf(""));
+          state.swap(left);
+        });
+    if (stays != moves) return "a copy of the state does not carry the text on";
     const auto n_used = static_cast<double>(std::ranges::count(used, true));
     constexpr double k_used = 0.9;  // features may stay zero, padding may not
     if (!(n_used >= k_used * static_cast<double>(used.size())))

@@ -47,11 +47,12 @@ double largest_score(const AttentionCall& call) {
   return largest;
 }
 
-}  // namespace
-
+/// Row t of every head, as a token of the recurrent form.
 TensorView<const float, 2> token_of(const TensorView<const float, 3>& tensor, index_t t) {
   return {tensor.data() + t * tensor.stride(1), {tensor.shape(0), tensor.shape(2)}, {tensor.stride(0), 1}};
 }
+
+}  // namespace
 
 AttentionInputs::AttentionInputs(const Attention& method, const AttentionSizes& s, Seed seed) {
   fill(q, s.h_q * s.n_q * s.d_k, 1, Rng(seed.derive("q")));
@@ -120,7 +121,8 @@ std::vector<float> forward(const Attention& method, const AttentionCall& call) {
 }
 
 std::vector<float> run_steps(const Attention& method, const AttentionStep& step, const AttentionCall& call,
-                             const PositionEncoding* encoding, Seed seed) {
+                             const PositionEncoding* encoding, Seed seed,
+                             const std::function<void(index_t, std::vector<float>&)>& after_token) {
   std::vector<float> o(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()));
   std::vector<float> state(static_cast<std::size_t>(step.state_size(call.context)), std::nanf(""));
   step.start(call.context, call.parameters, state);
@@ -148,6 +150,7 @@ std::vector<float> run_steps(const Attention& method, const AttentionStep& step,
                                      .context = call.context};
     step.step(token, state,
               {o.data() + t * call.d_v(), {call.h_q(), call.d_v()}, {call.n_q() * call.d_v(), 1}});
+    if (after_token) after_token(t, state);
   }
   return o;
 }

@@ -44,12 +44,12 @@ PositionContext position_context(const Attention& method, const AttentionCall& c
 /// forward into gapless [h_q, n_q, d_v], filled with NaN before.
 std::vector<float> forward(const Attention& method, const AttentionCall& call);
 
-/// Row t of every head, as a token of the recurrent form.
-TensorView<const float, 2> token_of(const TensorView<const float, 3>& tensor, index_t t);
-
 /// Runs the recurrent form over all tokens, [h_q, n_q, d_v]. Plans are made per token, as in decoding.
-std::vector<float> run_steps(const Attention& method, const AttentionStep& step, const AttentionCall& call,
-                             const PositionEncoding* encoding, Seed seed);
+/// @param after_token  called with the token and the state that it left, which may be moved
+std::vector<float> run_steps(
+    const Attention& method, const AttentionStep& step, const AttentionCall& call,
+    const PositionEncoding* encoding, Seed seed,
+    const std::function<void(index_t t, std::vector<float>& state)>& after_token = {});
 
 /// A causal mode that the method has, true first.
 bool some_mode(const Attention& method);

@@ -192,8 +192,7 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
    private:
     void cut(const CellInput& input, const Options& options) {
       const ImageArray array = chosen_array(input, options);
-      const std::span<const std::uint8_t> samples = array.image(0);
-      const index_t side = options.crop, channels = array.channels;
+      const index_t side = options.crop;
       Rng place(input.seed.derive("place"));
       const auto y0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(array.height - side + 1)));
       const auto x0 = static_cast<index_t>(place.below(static_cast<std::uint64_t>(array.width - side + 1)));
@@ -201,10 +200,7 @@ class AttentionDenoise final : public ProtocolWithOptions<Options> {
       clean_.side = noisy_.side = side;
       for (index_t y = 0; y < side; ++y)
         for (index_t x = 0; x < side; ++x) {
-          double grey = 0;
-          for (index_t c = 0; c < channels; ++c)
-            grey += samples[static_cast<std::size_t>(((y0 + y) * array.width + x0 + x) * channels + c)];
-          clean_.pixels.push_back(grey / static_cast<double>(channels));
+          clean_.pixels.push_back(array.grey(0, y0 + y, x0 + x));
           noisy_.pixels.push_back(clean_.pixels.back() + options.noise * noise.normal());
         }
     }

@@ -104,15 +104,10 @@ std::vector<std::string> chosen_names(const CellInput& input, const Options& opt
 }
 
 probe::GreyImage columns(const ImageArray& array, index_t image, index_t begin, index_t end) {
-  const std::span<const std::uint8_t> samples = array.image(image);
   probe::GreyImage part{array.height, end - begin};
   for (index_t y = 0; y < array.height; ++y)
-    for (index_t x = begin; x < end; ++x) {
-      double grey = 0;
-      for (index_t c = 0; c < array.channels; ++c)
-        grey += samples[static_cast<std::size_t>((y * array.width + x) * array.channels + c)];
-      part.pixels.push_back(static_cast<float>(grey / static_cast<double>(array.channels) / 127.5 - 1));
-    }
+    for (index_t x = begin; x < end; ++x)
+      part.pixels.push_back(static_cast<float>(array.grey(image, y, x) / 127.5 - 1));
   return part;
 }
 

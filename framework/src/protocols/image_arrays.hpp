@@ -19,6 +19,14 @@ struct ImageArray {
     const auto size = static_cast<std::size_t>(height * width * channels);
     return samples.subspan(static_cast<std::size_t>(i) * size, size);
   }
+  /// Mean of the channels of a pixel, 0 .. 255.
+  double grey(index_t i, index_t y, index_t x) const {
+    double sum = 0;
+    for (const std::uint8_t sample : image(i).subspan(static_cast<std::size_t>((y * width + x) * channels),
+                                                      static_cast<std::size_t>(channels)))
+      sum += sample;
+    return sum / static_cast<double>(channels);
+  }
 };
 
 /// Names of the arrays; at least one.

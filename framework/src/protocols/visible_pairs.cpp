@@ -4,34 +4,14 @@
 #include <utility>
 #include <vector>
 
+#include "sdk/tile_geometry.hpp"
+
 namespace borel {
 namespace {
 
-/// One past the last key that the causal rule leaves query i.
-index_t end_of_row(const AttentionCall& call, index_t i) {
-  return call.causal ? std::min(call.n_k(), i + 1) : call.n_k();
-}
-
-/// Keys of row i within the regions: the length of a union of intervals.
-index_t keys_in_regions(const std::vector<PairRegion>& regions, index_t i, index_t end,
-                        std::vector<std::pair<index_t, index_t>>& ranges) {
-  constexpr Interval k_all;
-  ranges.clear();
-  for (const PairRegion& region : regions) {
-    if (!region.query.contains(i)) continue;
-    const Interval& r = region.distance;  // r.begin <= i - j < r.end
-    const index_t first = r.end == k_all.end ? 0 : i - r.end + 1,
-                  last = r.begin == k_all.begin ? end : i - r.begin + 1;
-    ranges.emplace_back(std::max({index_t{0}, region.key.begin, first}),
-                        std::min({end, region.key.end, last}));
-  }
-  std::sort(ranges.begin(), ranges.end());
-  index_t n = 0, covered = 0;
-  for (const auto& [from, to] : ranges) {
-    n += std::max<index_t>(0, to - std::max(from, covered));
-    covered = std::max(covered, to);
-  }
-  return n;
+/// What query i may see without a plan.
+TileBox row_of(const AttentionCall& call, index_t i) {
+  return {i, i + 1, 0, call.causal ? std::min(call.n_k(), i + 1) : call.n_k(), call.causal};
 }
 
 double pairs_of_plan(const AttentionCall& call, const PositionPlan& plan) {
@@ -45,8 +25,9 @@ double pairs_of_plan(const AttentionCall& call, const PositionPlan& plan) {
       std::ranges::any_of(plan.visible, [](const PairRegion& region) { return region.distance_stride != 1; });
   std::vector<std::pair<index_t, index_t>> ranges;
   for (index_t i = call.query_offset; i < call.query_offset + call.n_q(); ++i) {
-    const index_t end = end_of_row(call, i);
-    const index_t in_intervals = keys_in_regions(plan.visible, i, end, ranges);
+    ranges.clear();
+    for (const PairRegion& region : plan.visible) ranges.push_back(row_keys(region, i, row_of(call, i)));
+    const index_t in_intervals = union_size(ranges);
     if (!strided) {
       n += static_cast<double>(in_intervals);
       continue;
@@ -72,7 +53,7 @@ double visible_pairs(const AttentionCall& call) {
 double all_pairs(const AttentionCall& call) {
   double n = 0;
   for (index_t i = call.query_offset; i < call.query_offset + call.n_q(); ++i)
-    n += static_cast<double>(end_of_row(call, i));
+    n += static_cast<double>(row_of(call, i).j1);
   return n;
 }
 

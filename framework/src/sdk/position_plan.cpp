@@ -9,6 +9,7 @@
 
 #include "borel/error.hpp"
 #include "borel/position.hpp"
+#include "tile_geometry.hpp"
 
 namespace borel {
 
@@ -148,13 +149,7 @@ index_t keys_kept(const PositionPlan& plan, index_t n) {
   if (n <= 0) return 0;
   std::vector<std::pair<index_t, index_t>> ranges;
   add_kept_keys(plan, n, ranges);
-  std::sort(ranges.begin(), ranges.end());
-  index_t kept = 0, covered = 0;
-  for (const auto& [from, to] : ranges) {
-    kept += std::max<index_t>(0, to - std::max(from, covered));
-    covered = std::max(covered, to);
-  }
-  return kept;
+  return union_size(ranges);
 }
 
 }  // namespace borel

@@ -189,14 +189,13 @@ class BlockOutput {
 /// All heads of a few blocks before the next ones: what they read is still in the cache, or was foreseen.
 void forward_packing_by_task(const TileMethod& method, const AttentionCall& call, const TilePass& pass,
                              index_t height, TensorView<float, 3> o, TensorView<float, 3> saved) {
-  const auto rounded_up = [](index_t n, index_t unit) { return (n + unit - 1) / unit * unit; };
+  const auto parts = [](index_t n, index_t size) { return (n + size - 1) / size; };
   constexpr index_t together = tile::k_rows_together;
   // Long tasks pack few tiles twice. Several threads need a multiple of their number of tasks.
-  const index_t n_threads = max_threads(),
-                least = rounded_up(call.n_q(), pass.rows_per_task()) / pass.rows_per_task(),
-                wanted = n_threads == 1 ? least : rounded_up(least, 2 * n_threads),
-                per_task = rounded_up(rounded_up(call.n_q(), wanted) / wanted, together),
-                n_tasks = rounded_up(call.n_q(), per_task) / per_task;
+  const index_t n_threads = max_threads(), least = parts(call.n_q(), pass.rows_per_task()),
+                wanted = n_threads == 1 ? least : parts(least, 2 * n_threads) * 2 * n_threads,
+                per_task = parts(parts(call.n_q(), wanted), together) * together,
+                n_tasks = parts(call.n_q(), per_task);
   parallel_for(n_tasks, 1, [&](index_t begin, index_t) {
     const index_t first = (n_tasks - 1 - begin) * per_task, last = std::min(call.n_q(), first + per_task);
     QueryBlock block = pass.block();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "borel/position.hpp"
 
@@ -50,6 +51,17 @@ inline std::pair<index_t, index_t> row_keys(const PairRegion& region, index_t i,
   if (last < end) end = last + 1;
   if (box.causal) end = std::min(end, i + 1);
   return begin < end ? std::pair{begin, end} : std::pair{box.j0, box.j0};
+}
+
+/// How many keys some of the ranges [first, second) hold; sorts them. Complexity O(r log r)
+inline index_t union_size(std::vector<std::pair<index_t, index_t>>& ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  index_t n = 0, covered = 0;
+  for (const auto& [from, to] : ranges) {
+    n += std::max<index_t>(0, to - std::max(from, covered));
+    covered = std::max(covered, to);
+  }
+  return n;
 }
 
 /// How many pairs of the box the region holds. Complexity O(rows), O(pairs) with a stride.

@@ -122,12 +122,7 @@ void TilePass::hold(QueryBlock& block, index_t tile) const {
 void TilePass::foresee(QueryBlock& block, index_t r0, index_t r1, index_t r2,
                        const TensorView<float, 3>& o) const {
   // A tile is packed as a whole when a block first sees its last key.
-  const auto lowest = [&](index_t first, index_t last) {
-    TileBox all = box(first, last, 0);
-    all.j1 = call_.n_k();
-    return visible_columns(all).lo / k_keys * k_keys;
-  };
-  block.ahead = {&o, {r0, r1, 0}, {lowest(r0, r1), lowest(r1, r2), 0}};
+  block.ahead = {&o, {r0, r1, 0}, {tiles(r0, r1).first * k_keys, tiles(r1, r2).first * k_keys, 0}};
 }
 
 /// In the layout [n, h, d] the rows of one head lie too far apart for the processor to foresee them, and all rows of a

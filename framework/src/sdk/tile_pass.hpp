@@ -25,10 +25,10 @@ using kernels::Bf16Pair;
 inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
 // Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
 inline constexpr index_t k_whole_rows = 24;
-// Rows of all heads that such a task takes before the next ones.
-inline constexpr index_t k_rows_together = 3 * k_rows;
-// A task that packs for itself takes rows for this many times the tiles that it holds: a sixth is packed twice.
+// A task that packs for itself takes rows for this many times the tiles that it holds: a third is packed twice.
 inline constexpr index_t k_runs_of_held = 3;
+// Of these it takes so many of all heads before the next ones.
+inline constexpr index_t k_rows_together = 3 * k_rows;
 inline constexpr float k_masked = -std::numeric_limits<float>::infinity();
 
 /// Positions of n rows from `first` on, all axes.
@@ -71,7 +71,7 @@ struct RowsAhead {
 
 /// The rows of q of one block, rotated for every variant that was asked for, and the tiles that a task packed for itself.
 struct QueryBlock {
-  /// @param n_pairs      of a row of q, where the products take pairs; else 0
+  /// @param n_pairs  of a row of q, where the products take pairs; else 0
   /// @param n_held   tiles that it packs for itself, of `tile_floats` floats and `tile_pairs` pairs each
   QueryBlock(index_t n_variants, index_t d_pad, index_t n_pairs, index_t n_held, index_t tile_floats,
              index_t tile_pairs)
@@ -198,6 +198,7 @@ class TilePass {
   void pack_tile(index_t kv, index_t tile, float* floats, Bf16Pair* pairs) const;
   /// Packs a tile into the block's own memory, unless it is there or packed for all blocks.
   void hold(QueryBlock& block, index_t tile) const;
+  /// Asks for the next few of the rows that were foreseen.
   void fetch_some(QueryBlock& block) const;
   /// Which of the packed tiles of its memory this one is.
   index_t packed_number(const QueryBlock& block, index_t tile) const {

@@ -1,13 +1,13 @@
-// The plugins of this build, loaded once for a benchmark.
+// The plugins of this build or installation, loaded once: for tests and benchmarks.
 #pragma once
 
 #include "borel/registry.hpp"
 #include "loader/plugin_set.hpp"
 
-namespace borel::bench {
+namespace borel {
 
 /// Never destroyed: methods made from it may live until the program ends.
-inline const Registry& methods() {
+inline const Registry& own_plugins() {
   static const Registry* registry = [] {
     auto* made = new Registry;
     load_plugins({{}, false, true}, *made);
@@ -16,4 +16,4 @@ inline const Registry& methods() {
   return *registry;
 }
 
-}  // namespace borel::bench
+}  // namespace borel
