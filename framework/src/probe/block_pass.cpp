@@ -98,7 +98,7 @@ template <class T>
 void BlockPass<T>::project(const Layer& its, std::span<const T> parameters, Activations& a) {
   const index_t n_taps = architecture_.config().short_convolution;
   std::vector<T>& out = n_taps > 0 ? a.projected : a.mixing.qkv;
-  multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, its.qkv), d_, 3 * d_}, false, 0,
+  multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, its.qkv), d_, 3 * d_}, false, false,
               {out.data(), m_, 3 * d_});
   if (n_taps > 0)
     short_convolution<T>({out.data(), m_, 3 * d_}, n_, parameter(parameters, its.convolution), n_taps,
@@ -117,9 +117,9 @@ void BlockPass<T>::project_backward(const Layer& its, std::span<const T> paramet
                                   {d_projected_.data(), m_, 3 * d_}, into(gradients, its.convolution));
     d = d_projected_.data();
   }
-  multiply<T>({a.normed_1.data(), m_, d_}, true, {d, m_, 3 * d_}, false, 1,
+  multiply<T>({a.normed_1.data(), m_, d_}, true, {d, m_, 3 * d_}, false, true,
               {into(gradients, its.qkv), d_, 3 * d_});
-  multiply<T>({d, m_, 3 * d_}, false, {parameter(parameters, its.qkv), d_, 3 * d_}, true, 0,
+  multiply<T>({d, m_, 3 * d_}, false, {parameter(parameters, its.qkv), d_, 3 * d_}, true, false,
               {d_normed_.data(), m_, d_});
 }
 
@@ -179,14 +179,14 @@ void BlockPass<T>::transformer_forward(index_t l, std::span<const T> parameters,
   mixing_.forward(l, parameters, plan, a.normed_1, a.mixing, stop);
   a.x_mid = a.x_in;
   multiply<T>({a.mixing.o.data(), m_, d_}, false, {parameter(parameters, its.attention_out), d_, d_}, false,
-              1, {a.x_mid.data(), m_, d_});
+              true, {a.x_mid.data(), m_, d_});
   norm(a, 1, parameters, its.feed_forward_norm, a.x_mid, a.normed_2, a.rms_2);
   multiply<T>({a.normed_2.data(), m_, d_}, false, {parameter(parameters, its.feed_forward_in), d_, d_hidden_},
-              false, 0, {a.hidden.data(), m_, d_hidden_});
+              false, false, {a.hidden.data(), m_, d_hidden_});
   activate(a);
   x = a.x_mid;
   multiply<T>({a.active.data(), m_, d_active_}, false,
-              {parameter(parameters, its.feed_forward_out), d_active_, d_}, false, 1, {x.data(), m_, d_});
+              {parameter(parameters, its.feed_forward_out), d_active_, d_}, false, true, {x.data(), m_, d_});
 }
 
 template <class T>
@@ -196,8 +196,8 @@ void BlockPass<T>::gau_forward(index_t l, std::span<const T> parameters, const P
   Activations& a = at(l);
   const index_t e = its.context.d_v, s = its.context.d_k, row = its.qkv_size();
   norm(a, 0, parameters, its.attention_norm, a.x_in, a.normed_1, a.rms_1);
-  multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, its.uvz), d_, d_hidden_}, false, 0,
-              {a.hidden.data(), m_, d_hidden_});
+  multiply<T>({a.normed_1.data(), m_, d_}, false, {parameter(parameters, its.uvz), d_, d_hidden_}, false,
+              false, {a.hidden.data(), m_, d_hidden_});
   silu(a.hidden.data(), m_ * d_hidden_, a.active.data());
   const T *query_scale = parameter(parameters, its.query_scale),
           *query_offset = parameter(parameters, its.query_offset),
@@ -221,7 +221,7 @@ void BlockPass<T>::gau_forward(index_t l, std::span<const T> parameters, const P
     for (index_t c = 0; c < e; ++c) a.gated[static_cast<std::size_t>(r * e + c)] = u[c] * o[c];
   }
   x = a.x_in;
-  multiply<T>({a.gated.data(), m_, e}, false, {parameter(parameters, its.attention_out), e, d_}, false, 1,
+  multiply<T>({a.gated.data(), m_, e}, false, {parameter(parameters, its.attention_out), e, d_}, false, true,
               {x.data(), m_, d_});
 }
 
@@ -256,9 +256,9 @@ void BlockPass<T>::gau_backward(index_t l, std::span<const T> parameters, const 
   const Layer& its = layer(l);
   Activations& a = at(l);
   const index_t e = its.context.d_v;
-  multiply<T>({a.gated.data(), m_, e}, true, {d_x.data(), m_, d_}, false, 1,
+  multiply<T>({a.gated.data(), m_, e}, true, {d_x.data(), m_, d_}, false, true,
               {into(gradients, its.attention_out), e, d_});
-  multiply<T>({d_x.data(), m_, d_}, false, {parameter(parameters, its.attention_out), e, d_}, true, 0,
+  multiply<T>({d_x.data(), m_, d_}, false, {parameter(parameters, its.attention_out), e, d_}, true, false,
               {d_gated_.data(), m_, e});
   for (index_t r = 0; r < m_; ++r) {
     const T* u = a.active.data() + r * d_hidden_;
@@ -272,10 +272,10 @@ void BlockPass<T>::gau_backward(index_t l, std::span<const T> parameters, const 
   mixing_.backward(l, parameters, plan, a.mixing, d_o_, gradients, stop);
   split_backward(its, parameters, a, gradients);
   silu_backward(a.hidden.data(), d_active_values_.data(), m_ * d_hidden_, d_hidden_values_.data());
-  multiply<T>({a.normed_1.data(), m_, d_}, true, {d_hidden_values_.data(), m_, d_hidden_}, false, 1,
+  multiply<T>({a.normed_1.data(), m_, d_}, true, {d_hidden_values_.data(), m_, d_hidden_}, false, true,
               {into(gradients, its.uvz), d_, d_hidden_});
   multiply<T>({d_hidden_values_.data(), m_, d_hidden_}, false,
-              {parameter(parameters, its.uvz), d_, d_hidden_}, true, 0, {d_normed_.data(), m_, d_});
+              {parameter(parameters, its.uvz), d_, d_hidden_}, true, false, {d_normed_.data(), m_, d_});
   mixing_.extra_backward(l, parameters, a.normed_1, a.mixing, gradients.flat.data(), d_normed_);
   norm_backward(a, 0, parameters, its.attention_norm, a.x_in, a.rms_1, d_x, gradients);
 }
@@ -303,15 +303,15 @@ void BlockPass<T>::feed_forward_backward(index_t l, std::span<const T> parameter
                                          NetworkGradients<T>& gradients) {
   const Layer& its = layer(l);
   Activations& a = at(l);
-  multiply<T>({a.active.data(), m_, d_active_}, true, {d_x.data(), m_, d_}, false, 1,
+  multiply<T>({a.active.data(), m_, d_active_}, true, {d_x.data(), m_, d_}, false, true,
               {into(gradients, its.feed_forward_out), d_active_, d_});
   multiply<T>({d_x.data(), m_, d_}, false, {parameter(parameters, its.feed_forward_out), d_active_, d_}, true,
-              0, {d_active_values_.data(), m_, d_active_});
+              false, {d_active_values_.data(), m_, d_active_});
   activate_backward(a);
-  multiply<T>({a.normed_2.data(), m_, d_}, true, {d_hidden_values_.data(), m_, d_hidden_}, false, 1,
+  multiply<T>({a.normed_2.data(), m_, d_}, true, {d_hidden_values_.data(), m_, d_hidden_}, false, true,
               {into(gradients, its.feed_forward_in), d_, d_hidden_});
   multiply<T>({d_hidden_values_.data(), m_, d_hidden_}, false,
-              {parameter(parameters, its.feed_forward_in), d_, d_hidden_}, true, 0,
+              {parameter(parameters, its.feed_forward_in), d_, d_hidden_}, true, false,
               {d_normed_.data(), m_, d_});
   norm_backward(a, 1, parameters, its.feed_forward_norm, a.x_mid, a.rms_2, d_x, gradients);
 }
@@ -321,9 +321,9 @@ void BlockPass<T>::attention_backward(index_t l, std::span<const T> parameters, 
                                       std::vector<T>& d_x, NetworkGradients<T>& gradients, StopToken stop) {
   const Layer& its = layer(l);
   Activations& a = at(l);
-  multiply<T>({a.mixing.o.data(), m_, d_}, true, {d_x.data(), m_, d_}, false, 1,
+  multiply<T>({a.mixing.o.data(), m_, d_}, true, {d_x.data(), m_, d_}, false, true,
               {into(gradients, its.attention_out), d_, d_});
-  multiply<T>({d_x.data(), m_, d_}, false, {parameter(parameters, its.attention_out), d_, d_}, true, 0,
+  multiply<T>({d_x.data(), m_, d_}, false, {parameter(parameters, its.attention_out), d_, d_}, true, false,
               {d_o_.data(), m_, d_});
   mixing_.backward(l, parameters, plan, a.mixing, d_o_, gradients, stop);
   project_backward(its, parameters, a, gradients);
@@ -339,7 +339,7 @@ void BlockPass<T>::modulation_backward(index_t l, std::span<const T> parameters,
   const MatrixView<const T> d(d_modulation_.data(), n_sequences_, n_modulation);
   affine_backward<T>({condition.data(), n_sequences_, d_}, d, into(gradients, map.weight),
                      into(gradients, map.bias));
-  multiply<T>(d, false, {parameter(parameters, map.weight), d_, n_modulation}, true, 1,
+  multiply<T>(d, false, {parameter(parameters, map.weight), d_, n_modulation}, true, true,
               {d_condition.data(), n_sequences_, d_});
 }
 

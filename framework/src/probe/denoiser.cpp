@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "probe/denoiser_pass.hpp"
+#include "probe/pool.hpp"
 
 namespace borel::probe {
 namespace {
@@ -15,12 +16,12 @@ constexpr index_t k_images = 8;  // of one task
 class CropChunk final : public TrainingChunk {
  public:
   CropChunk(const ImageCrops& crops, NoiseLevels levels, const TrainingConfig& config,
-            const Architecture& architecture, std::span<const Mixer<float>* const> mixers, index_t first)
+            std::shared_ptr<Pool<DenoiserPass<float>>> passes, index_t first)
       : crops_(crops),
         levels_(levels),
         config_(config),
+        passes_(std::move(passes)),
         first_(first),
-        pass_(architecture, mixers, config.n_chunk, true),
         clean_(static_cast<std::size_t>(config.n_chunk * crops.n_pixels())),
         noisy_(clean_),
         sigma_(static_cast<std::size_t>(config.n_chunk)) {}
@@ -40,9 +41,18 @@ class CropChunk final : public TrainingChunk {
   index_t n_scored() const override { return static_cast<index_t>(clean_.size()); }
   double run(std::span<const float> parameters, std::span<const PositionPlan> plans, index_t n_scored,
              NetworkGradients<float>& gradients, StopToken stop) override {
-    pass_.forward(parameters, plans, noisy_, sigma_, stop);
-    const double loss = pass_.squared_errors(clean_, 1.0F / static_cast<float>(n_scored));
-    pass_.backward(parameters, plans, gradients, stop);
+    const auto pass = passes_->lend();
+    const auto n_images = static_cast<std::size_t>(sequences_per_pass(config_)),
+               size = n_images * static_cast<std::size_t>(crops_.n_pixels());
+    double loss = 0;
+    for (std::size_t first = 0; first < sigma_.size(); first += n_images) {
+      const std::size_t begin = first / n_images * size;
+      pass->forward(parameters, plans, std::span(noisy_).subspan(begin, size),
+                    std::span(sigma_).subspan(first, n_images), stop);
+      loss +=
+          pass->squared_errors(std::span(clean_).subspan(begin, size), 1.0F / static_cast<float>(n_scored));
+      pass->backward(parameters, plans, gradients, stop);
+    }
     return loss;
   }
 
@@ -50,8 +60,8 @@ class CropChunk final : public TrainingChunk {
   const ImageCrops& crops_;
   NoiseLevels levels_;
   const TrainingConfig& config_;
+  std::shared_ptr<Pool<DenoiserPass<float>>> passes_;
   index_t first_;
-  DenoiserPass<float> pass_;
   std::vector<float> clean_, noisy_;
   std::vector<double> sigma_;
 };
@@ -64,10 +74,16 @@ void CropData::check(index_t n) const {
                                  crops_.grid().n_tokens(), n));
 }
 
-std::unique_ptr<TrainingChunk> CropData::chunk(const TrainingConfig& config, const Architecture& architecture,
-                                               std::span<const Mixer<float>* const> mixers,
-                                               index_t first) const {
-  return std::make_unique<CropChunk>(crops_, levels_, config, architecture, mixers, first);
+std::vector<std::unique_ptr<TrainingChunk>> CropData::chunks(
+    const TrainingConfig& config, const Architecture& architecture,
+    std::span<const Mixer<float>* const> mixers) const {
+  const auto passes = std::make_shared<Pool<DenoiserPass<float>>>([&config, &architecture, mixers] {
+    return std::make_unique<DenoiserPass<float>>(architecture, mixers, sequences_per_pass(config), true);
+  });
+  std::vector<std::unique_ptr<TrainingChunk>> out;
+  for (index_t first = 0; first < config.n_batch; first += config.n_chunk)
+    out.push_back(std::make_unique<CropChunk>(crops_, levels_, config, passes, first));
+  return out;
 }
 
 std::vector<double> SamplingSchedule::levels() const {

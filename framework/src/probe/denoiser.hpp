@@ -22,9 +22,9 @@ class CropData final : public TrainingData {
   /// The crops outlive it.
   CropData(const ImageCrops& crops, NoiseLevels levels) : crops_(crops), levels_(levels) {}
   void check(index_t n) const override;
-  std::unique_ptr<TrainingChunk> chunk(const TrainingConfig& config, const Architecture& architecture,
-                                       std::span<const Mixer<float>* const> mixers,
-                                       index_t first) const override;
+  std::vector<std::unique_ptr<TrainingChunk>> chunks(
+      const TrainingConfig& config, const Architecture& architecture,
+      std::span<const Mixer<float>* const> mixers) const override;
 
  private:
   const ImageCrops& crops_;

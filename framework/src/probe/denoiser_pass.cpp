@@ -135,7 +135,7 @@ void DenoiserPass<T>::level_condition_backward(std::span<const T> parameters,
   affine_backward<T>({level_1_active_.data(), n_images_, d_}, {d_condition_.data(), n_images_, d_},
                      into(maps.level_out.weight), into(maps.level_out.bias));
   multiply<T>({d_condition_.data(), n_images_, d_}, false,
-              {parameter(parameters, maps.level_out.weight), d_, d_}, true, 0,
+              {parameter(parameters, maps.level_out.weight), d_, d_}, true, false,
               {d_level_1_.data(), n_images_, d_});
   silu_backward(level_1_.data(), d_level_1_.data(), n_images_ * d_, d_level_1_.data());
   affine_backward<T>({features_.data(), n_images_, k_level_features}, {d_level_1_.data(), n_images_, d_},
@@ -150,7 +150,7 @@ void DenoiserPass<T>::backward(std::span<const T> parameters, std::span<const Po
   const T* gain = parameter(parameters, architecture_.final_norm());
   const MatrixView<const T> d_out(d_out_.data(), m_, n_values_);
   affine_backward<T>({normed_.data(), m_, d_}, d_out, into(maps.patch_out.weight), into(maps.patch_out.bias));
-  multiply<T>(d_out, false, {parameter(parameters, maps.patch_out.weight), d_, n_values_}, true, 0,
+  multiply<T>(d_out, false, {parameter(parameters, maps.patch_out.weight), d_, n_values_}, true, false,
               {d_normed_.data(), m_, d_});
   std::fill(d_modulation_.begin(), d_modulation_.end(), T(0));
   std::fill(d_x_.begin(), d_x_.end(), T(0));
@@ -161,8 +161,8 @@ void DenoiserPass<T>::backward(std::span<const T> parameters, std::span<const Po
   const MatrixView<const T> d_modulation(d_modulation_.data(), n_images_, 2 * d_);
   affine_backward<T>({condition_.data(), n_images_, d_}, d_modulation, into(maps.final_modulation.weight),
                      into(maps.final_modulation.bias));
-  multiply<T>(d_modulation, false, {parameter(parameters, maps.final_modulation.weight), d_, 2 * d_}, true, 0,
-              {d_condition_.data(), n_images_, d_});
+  multiply<T>(d_modulation, false, {parameter(parameters, maps.final_modulation.weight), d_, 2 * d_}, true,
+              false, {d_condition_.data(), n_images_, d_});
   blocks_.backward(parameters, plans, condition_, d_x_, d_condition_, gradients, stop);
   affine_backward<T>({in_.data(), m_, n_values_}, {d_x_.data(), m_, d_}, into(maps.patch_in.weight),
                      into(maps.patch_in.bias));

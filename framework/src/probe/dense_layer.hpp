@@ -7,6 +7,7 @@
 
 #include <cblas.h>
 
+#include "borel/draft/matrix_product.hpp"
 #include "borel/tensor.hpp"
 #include "probe/activation.hpp"
 
@@ -26,33 +27,40 @@ struct MatrixView {
   T* row(index_t r) const { return data + r * stride; }
 };
 
-/// out = a b + beta out, with either factor transposed. One thread: OpenBLAS is pinned to one, batches are parallel.
+/// out = a b, or out += a b, with either factor transposed, on one thread: batches are parallel. In double by OpenBLAS,
+/// pinned to one thread by who uses it.
 template <class T>
-void multiply(MatrixView<const T> a, bool transpose_a, MatrixView<const T> b, bool transpose_b, T beta,
-              MatrixView<T> out) {
-  const auto m = static_cast<blasint>(out.n_rows), n = static_cast<blasint>(out.n_columns);
-  const auto k = static_cast<blasint>(transpose_a ? a.n_rows : a.n_columns);
-  const auto flag_a = transpose_a ? CblasTrans : CblasNoTrans,
-             flag_b = transpose_b ? CblasTrans : CblasNoTrans;
-  const auto lda = static_cast<blasint>(a.stride), ldb = static_cast<blasint>(b.stride),
-             ldc = static_cast<blasint>(out.stride);
-  if constexpr (std::is_same_v<T, float>)
-    cblas_sgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
-  else
-    cblas_dgemm(CblasRowMajor, flag_a, flag_b, m, n, k, 1, a.data, lda, b.data, ldb, beta, out.data, ldc);
+void multiply(MatrixView<const T> a, bool transpose_a, MatrixView<const T> b, bool transpose_b,
+              bool accumulate, MatrixView<T> out) {
+  if constexpr (std::is_same_v<T, float>) {
+    const auto factor = [](const MatrixView<const float>& matrix, bool is_transposed) {
+      MatrixFactor its(
+          TensorView<const float, 2>(matrix.data, {matrix.n_rows, matrix.n_columns}, {matrix.stride, 1}));
+      its.is_transposed = is_transposed;
+      return its;
+    };
+    matrix_product(factor(a, transpose_a), factor(b, transpose_b), accumulate,
+                   {out.data, {out.n_rows, out.n_columns}, {out.stride, 1}});
+  } else {
+    const auto size = [](index_t n) { return static_cast<blasint>(n); };
+    const auto flag = [](bool is_transposed) { return is_transposed ? CblasTrans : CblasNoTrans; };
+    cblas_dgemm(CblasRowMajor, flag(transpose_a), flag(transpose_b), size(out.n_rows), size(out.n_columns),
+                size(transpose_a ? a.n_rows : a.n_columns), 1, a.data, size(a.stride), b.data, size(b.stride),
+                accumulate ? 1 : 0, out.data, size(out.stride));
+  }
 }
 
 /// out = x W + b, W [x.n_columns, out.n_columns]
 template <class T>
 void affine(MatrixView<const T> x, const T* weight, const T* bias, MatrixView<T> out) {
   for (index_t r = 0; r < out.n_rows; ++r) std::copy(bias, bias + out.n_columns, out.row(r));
-  multiply<T>(x, false, {weight, x.n_columns, out.n_columns}, false, 1, out);
+  multiply<T>(x, false, {weight, x.n_columns, out.n_columns}, false, true, out);
 }
 
 /// d_weight and d_bias are added to.
 template <class T>
 void affine_backward(MatrixView<const T> x, MatrixView<const T> d_out, T* d_weight, T* d_bias) {
-  multiply<T>(x, true, d_out, false, 1, {d_weight, x.n_columns, d_out.n_columns});
+  multiply<T>(x, true, d_out, false, true, {d_weight, x.n_columns, d_out.n_columns});
   for (index_t r = 0; r < d_out.n_rows; ++r)
     for (index_t c = 0; c < d_out.n_columns; ++c) d_bias[c] += d_out.row(r)[c];
 }

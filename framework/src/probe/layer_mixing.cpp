@@ -146,7 +146,7 @@ void LayerMixing<T>::extra_inputs(const Layer& its, std::span<const T> parameter
     const T* weight = parameters.data() + architecture_.slice(its.extra_weight[e]).offset;
     const T* bias = parameters.data() + architecture_.slice(its.extra_bias[e]).offset;
     T* out = a.extra[e].data();
-    multiply<T>({normed.data(), m_, d}, false, {weight, d, width}, false, 0, {out, m_, width});
+    multiply<T>({normed.data(), m_, d}, false, {weight, d, width}, false, false, {out, m_, width});
     for (index_t r = 0; r < m_; ++r)
       for (index_t c = 0; c < width; ++c)
         out[r * width + c] = map_value(its.extra[e].values, out[r * width + c] + bias[c]);
@@ -169,9 +169,9 @@ void LayerMixing<T>::extra_backward(index_t l, std::span<const T> parameters, co
         d_bias[c] += d[r * width + c];
       }
     const index_t weight = architecture_.slice(its.extra_weight[e]).offset;
-    multiply<T>({normed.data(), m_, d_model}, true, {d, m_, width}, false, 1,
+    multiply<T>({normed.data(), m_, d_model}, true, {d, m_, width}, false, true,
                 {gradient + weight, d_model, width});
-    multiply<T>({d, m_, width}, false, {parameters.data() + weight, d_model, width}, true, 1,
+    multiply<T>({d, m_, width}, false, {parameters.data() + weight, d_model, width}, true, true,
                 {d_normed.data(), m_, d_model});
   }
 }

@@ -43,7 +43,7 @@ void Pass<T>::forward(std::span<const T> parameters, std::span<const PositionPla
                   normed_asked_.data() + i * d_);
     rows = normed_asked_.data();
   }
-  multiply<T>({rows, n_asked, d_}, false, {table, k_vocabulary, d_}, true, 0,
+  multiply<T>({rows, n_asked, d_}, false, {table, k_vocabulary, d_}, true, false,
               {logits_.data(), n_asked, k_vocabulary});
 }
 
@@ -65,10 +65,10 @@ void Pass<T>::backward(std::span<const T> parameters, std::span<const PositionPl
   const T* rows = all_asked() ? normed_.data() : normed_asked_.data();
   T* d_rows = all_asked() ? d_normed_.data() : d_normed_asked_.data();
   // The logits hold their own gradient by now.
-  multiply<T>({logits_.data(), n_asked, k_vocabulary}, true, {rows, n_asked, d_}, false, 1,
+  multiply<T>({logits_.data(), n_asked, k_vocabulary}, true, {rows, n_asked, d_}, false, true,
               {into(table), k_vocabulary, d_});
   multiply<T>({logits_.data(), n_asked, k_vocabulary}, false,
-              {parameter(parameters, table), k_vocabulary, d_}, false, 0, {d_rows, n_asked, d_});
+              {parameter(parameters, table), k_vocabulary, d_}, false, false, {d_rows, n_asked, d_});
   if (!all_asked()) {
     std::fill(d_normed_.begin(), d_normed_.end(), T(0));
     for (index_t i = 0; i < n_asked; ++i)

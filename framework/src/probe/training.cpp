@@ -177,10 +177,10 @@ Trainer::Trainer(const TrainingConfig& config, const Registry& registry,
   state_.parameters = architecture_.initial_parameters(Seed{config.seed}.derive("init"));
   state_.first_moment = state_.second_moment = gradient_ = std::vector<float>(state_.parameters.size());
   const auto plans = architecture_.plans(state_.parameters, n, true, {});
-  const auto mixers = borrowed(owned_mixers_);
-  for (index_t first = 0; first < config.n_batch; first += config.n_chunk) {
+  mixers_ = borrowed(owned_mixers_);
+  for (auto& work : data_->chunks(config_, architecture_, mixers_)) {
     Chunk& chunk = chunks_.emplace_back();
-    chunk.work = data_->chunk(config_, architecture_, mixers, first);
+    chunk.work = std::move(work);
     chunk.gradients.flat.resize(state_.parameters.size());
     chunk.gradients.plans.resize(plans.size());
   }

@@ -99,6 +99,7 @@ class Trainer {
   Architecture architecture_;
   std::unique_ptr<const TrainingData> data_;
   std::vector<std::unique_ptr<PluginMixer>> owned_mixers_;
+  std::vector<const Mixer<float>*> mixers_;
   std::vector<Chunk> chunks_;
   std::vector<float> gradient_;
   TrainingState state_;

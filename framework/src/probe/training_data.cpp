@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "probe/pool.hpp"
 #include "probe/training.hpp"
 
 namespace borel::probe {
@@ -13,12 +14,12 @@ namespace {
 
 class TokenChunk final : public TrainingChunk {
  public:
-  TokenChunk(const TokenData& data, const TrainingConfig& config, const Architecture& architecture,
-             std::span<const Mixer<float>* const> mixers, index_t first)
+  TokenChunk(const TokenData& data, const TrainingConfig& config, std::shared_ptr<Pool<Pass<float>>> passes,
+             index_t first)
       : data_(data),
         config_(config),
+        passes_(std::move(passes)),
         first_(first),
-        pass_(architecture, mixers, config.n_chunk, config.model.train_length, true),
         inputs_(static_cast<std::size_t>(config.n_chunk * config.model.train_length)),
         targets_(inputs_),
         scored_(inputs_) {}
@@ -35,27 +36,48 @@ class TokenChunk final : public TrainingChunk {
   index_t n_scored() const override { return std::ranges::count(scored_, 1); }
   double run(std::span<const float> parameters, std::span<const PositionPlan> plans, index_t n_scored,
              NetworkGradients<float>& gradients, StopToken stop) override {
-    pass_.forward(parameters, plans, inputs_, stop, scored_);
-    const double loss = pass_.cross_entropies(targets_, 1.0F / static_cast<float>(n_scored));
-    pass_.backward(parameters, plans, inputs_, gradients, stop);
+    const auto pass = passes_->lend();
+    const auto size = static_cast<std::size_t>(sequences_per_pass(config_) * config_.model.train_length);
+    double loss = 0;
+    for (std::size_t first = 0; first < inputs_.size(); first += size) {
+      const auto its = [&](const std::vector<std::uint8_t>& all) {
+        return std::span(all).subspan(first, size);
+      };
+      pass->forward(parameters, plans, its(inputs_), stop, its(scored_));
+      loss += pass->cross_entropies(its(targets_), 1.0F / static_cast<float>(n_scored));
+      pass->backward(parameters, plans, its(inputs_), gradients, stop);
+    }
     return loss;
   }
 
  private:
   const TokenData& data_;
   const TrainingConfig& config_;
+  std::shared_ptr<Pool<Pass<float>>> passes_;
   index_t first_;
-  Pass<float> pass_;
   std::vector<std::uint8_t> inputs_, targets_, scored_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrainingChunk> TokenData::chunk(const TrainingConfig& config,
-                                                const Architecture& architecture,
-                                                std::span<const Mixer<float>* const> mixers,
-                                                index_t first) const {
-  return std::make_unique<TokenChunk>(*this, config, architecture, mixers, first);
+index_t sequences_per_pass(const TrainingConfig& config) {
+  constexpr index_t k_tokens = 512;
+  index_t count = std::clamp<index_t>(k_tokens / config.model.train_length, 1, config.n_chunk);
+  while (config.n_chunk % count != 0) --count;
+  return count;
+}
+
+std::vector<std::unique_ptr<TrainingChunk>> TokenData::chunks(
+    const TrainingConfig& config, const Architecture& architecture,
+    std::span<const Mixer<float>* const> mixers) const {
+  const auto passes = std::make_shared<Pool<Pass<float>>>([&config, &architecture, mixers] {
+    return std::make_unique<Pass<float>>(architecture, mixers, sequences_per_pass(config),
+                                         config.model.train_length, true);
+  });
+  std::vector<std::unique_ptr<TrainingChunk>> out;
+  for (index_t first = 0; first < config.n_batch; first += config.n_chunk)
+    out.push_back(std::make_unique<TokenChunk>(*this, config, passes, first));
+  return out;
 }
 
 Rng sequence_stream(const TrainingConfig& config, index_t step, index_t index) {

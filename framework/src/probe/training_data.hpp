@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "borel/rng.hpp"
 #include "probe/layer_mixing.hpp"
@@ -12,7 +13,11 @@ namespace borel::probe {
 
 struct TrainingConfig;
 
-/// A fixed part of every batch, with the memory of its passes. Used by one thread at a time.
+/// Sequences of a chunk that pass through the network together: some 512 tokens, so that what a layer leaves for the
+/// next, and for the way back, is still in a cache. A divisor of n_chunk; changes no result.
+index_t sequences_per_pass(const TrainingConfig& config);
+
+/// A fixed part of every batch. The memory of a pass is lent to it while it runs. Used by one thread at a time.
 class TrainingChunk {
  public:
   virtual ~TrainingChunk() = default;
@@ -31,10 +36,10 @@ class TrainingData {
   virtual ~TrainingData() = default;
   /// @throws ParamError when there are no sequences of n tokens
   virtual void check(index_t n) const = 0;
-  /// Sequences first .. first + config.n_chunk - 1 of each batch. Configuration, architecture, mixers and data outlive it.
-  virtual std::unique_ptr<TrainingChunk> chunk(const TrainingConfig& config, const Architecture& architecture,
-                                               std::span<const Mixer<float>* const> mixers,
-                                               index_t first) const = 0;
+  /// The whole batch, config.n_chunk sequences each. Configuration, architecture, mixers and data outlive them.
+  virtual std::vector<std::unique_ptr<TrainingChunk>> chunks(
+      const TrainingConfig& config, const Architecture& architecture,
+      std::span<const Mixer<float>* const> mixers) const = 0;
 };
 
 /// One sequence of n tokens.
@@ -46,9 +51,9 @@ struct TrainingSequence {
 /// Sequences of bytes for a decoder.
 class TokenData : public TrainingData {
  public:
-  std::unique_ptr<TrainingChunk> chunk(const TrainingConfig& config, const Architecture& architecture,
-                                       std::span<const Mixer<float>* const> mixers,
-                                       index_t first) const final;
+  std::vector<std::unique_ptr<TrainingChunk>> chunks(const TrainingConfig& config,
+                                                     const Architecture& architecture,
+                                                     std::span<const Mixer<float>* const> mixers) const final;
   /// Depends on config.seed, step and index alone.
   virtual void fill(const TrainingConfig& config, index_t step, index_t index,
                     TrainingSequence out) const = 0;

@@ -112,22 +112,19 @@ void PackTransposed(const float* rows, index_t ld, index_t n, index_t d, index_t
   }
 }
 
+// Row by row, so that memory is read front to back; a panel gets whole cache lines.
 void PackRows(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
   const Floats f;
-  for (index_t c0 = 0; c0 < d; c0 += k_row_pad, packed += k_row_pad * n_padded) {
-    const index_t width = std::min(k_row_pad, d - c0);
-    for (index_t t = 0; t < n_padded; ++t) {
-      float* to = packed + t * k_row_pad;
-      if (t < n && width == k_row_pad) {
-        for (index_t c = 0; c < k_row_pad; c += k_lanes)
-          hn::StoreU(hn::LoadU(f, rows + t * ld + c0 + c), f, to + c);
-      } else {
-        const index_t held = t < n ? width : 0;
-        std::copy_n(rows + t * ld + c0, held, to);
-        std::fill(to + held, to + k_row_pad, 0.0f);
-      }
-    }
+  const index_t d_full = d / k_row_pad * k_row_pad, panel = k_row_pad * n_padded;
+  for (index_t t = 0; t < n; ++t, rows += ld, packed += k_row_pad) {
+    float* to = packed;
+    for (index_t c = 0; c < d_full; c += k_row_pad, to += panel)
+      for (index_t lane = 0; lane < k_row_pad; lane += k_lanes)
+        hn::StoreU(hn::LoadU(f, rows + c + lane), f, to + lane);
+    if (d_full < d) std::fill(std::copy(rows + d_full, rows + d, to), to + k_row_pad, 0.0f);
   }
+  for (index_t c = 0; c < d; c += k_row_pad, packed += panel)
+    std::fill_n(packed, (n_padded - n) * k_row_pad, 0.0f);
 }
 
 void ScoreRow(const float* HWY_RESTRICT q, const float* HWY_RESTRICT keys, index_t ld, index_t n, index_t d,

@@ -70,59 +70,16 @@ void Exp(In in, float factor, std::span<const float> shift, Out out) {
   }
 }
 
-/// out[r, c] (+)= sum_k a[r, k] b[k, c], element (r, k) of a at a[r * row + k * inner]; any n_cols.
-void Multiply(const float* a, index_t row, index_t inner, const float* b, index_t ldb, float* out,
-              index_t ldo, index_t n_rows, index_t n_inner, index_t n_cols, bool accumulate) {
-  const Floats f;
-  const auto lanes = static_cast<index_t>(hn::Lanes(f));
-  constexpr index_t k_rows = 8;
-  for (index_t c = 0; c < n_cols; c += lanes) {
-    const bool whole = c + lanes <= n_cols;
-    const auto width = static_cast<std::size_t>(std::min(lanes, n_cols - c));
-    for (index_t r0 = 0; r0 < n_rows; r0 += k_rows) {
-      const index_t n = std::min(k_rows, n_rows - r0);
-      const auto at = [&](index_t r) { return out + (r0 + r) * ldo + c; };
-      hn::Vec<Floats> sum[k_rows];
-      for (index_t r = 0; r < k_rows; ++r) {
-        sum[r] = hn::Zero(f);
-        if (!accumulate || r >= n) continue;
-        HWY_ALIGN float partial[16] = {};
-        std::copy_n(at(r), width, partial);
-        sum[r] = hn::Load(f, partial);
-      }
-      HWY_ALIGN float rest[16] = {};
-      for (index_t k = 0; k < n_inner; ++k) {
-        if (!whole) std::copy_n(b + k * ldb + c, width, rest);
-        const auto right = whole ? hn::LoadU(f, b + k * ldb + c) : hn::Load(f, rest);
-        if (n == k_rows)
-          for (index_t r = 0; r < k_rows; ++r)
-            sum[r] = hn::MulAdd(hn::Set(f, a[(r0 + r) * row + k * inner]), right, sum[r]);
-        else
-          for (index_t r = 0; r < n; ++r)
-            sum[r] = hn::MulAdd(hn::Set(f, a[(r0 + r) * row + k * inner]), right, sum[r]);
-      }
-      for (index_t r = 0; r < n; ++r) {
-        HWY_ALIGN float partial[16];
-        hn::Store(sum[r], f, partial);
-        std::copy_n(partial, width, at(r));
-      }
-    }
-  }
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace borel::feature_maps
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "chunk_kernels.hpp"
-
 namespace borel {
 namespace feature_maps {
 HWY_EXPORT(Scale);
 HWY_EXPORT(Elu1);
 HWY_EXPORT(Exp);
-HWY_EXPORT(Multiply);
 }  // namespace feature_maps
 
 void scale_rows(TensorView<const float, 2> in, float factor, TensorView<float, 2> out) {
@@ -139,18 +96,6 @@ void exp_rows(TensorView<const float, 2> in, float factor, std::span<const float
               TensorView<float, 2> out) {
   using namespace feature_maps;
   HWY_DYNAMIC_DISPATCH(Exp)(in, factor, shift, out);
-}
-
-void multiply_rows(TensorView<const float, 2> in, TensorView<const float, 2> matrix_transposed,
-                   bool accumulate, TensorView<float, 2> out) {
-  using namespace feature_maps;
-  if (out.shape(1) % kernels::k_row_pad == 0)
-    return kernels::product(kernels::as_is(in.data(), in.stride(0)), matrix_transposed.data(),
-                            matrix_transposed.stride(0), out.data(), out.stride(0), in.shape(0), in.shape(1),
-                            out.shape(1), accumulate);
-  HWY_DYNAMIC_DISPATCH(Multiply)
-  (in.data(), in.stride(0), 1, matrix_transposed.data(), matrix_transposed.stride(0), out.data(),
-   out.stride(0), in.shape(0), in.shape(1), out.shape(1), accumulate);
 }
 
 void add_rows(TensorView<const float, 2> in, float factor, TensorView<float, 2> out) {
@@ -184,14 +129,6 @@ void unit_rows_backward(TensorView<const float, 2> in, double epsilon, TensorVie
       d_in(t, c) += static_cast<float>(
           factor * (static_cast<double>(d_out(t, c)) - inner * static_cast<double>(out(t, c))));
   }
-}
-
-void add_outer_products(TensorView<const float, 2> a, TensorView<const float, 2> b,
-                        TensorView<float, 2> out) {
-  using namespace feature_maps;
-  HWY_DYNAMIC_DISPATCH(Multiply)
-  (a.data(), 1, a.stride(0), b.data(), b.stride(0), out.data(), out.stride(0), out.shape(0), a.shape(0),
-   out.shape(1), true);
 }
 
 }  // namespace borel

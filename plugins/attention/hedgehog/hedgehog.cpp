@@ -12,6 +12,7 @@
 
 #include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/feature_maps.hpp"
+#include "borel/draft/matrix_product.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -92,7 +93,7 @@ class Hedgehog final : public borel::ChunkAttention {
     const index_t d = in.shape(1);
     const bool softmax = params_.feature == Feature::softmax;
     const TensorView<float, 2> y = out.slice(1, 0, d), minus_y = out.slice(1, d, 2 * d);
-    borel::multiply_rows(in, matrix(rows, query), false, y);
+    borel::matrix_product(in, matrix(rows, query), false, y);
     const float* bias = rows.parameters[query ? 1 : 3].data() + rows.head * d;
     const borel::Scratch<float> top(rows.n);
     for (index_t t = 0; t < rows.n; ++t) {
@@ -125,17 +126,13 @@ class Hedgehog final : public borel::ChunkAttention {
       for (index_t c = 0; c < d; ++c)
         d_y(t, c) = (softmax ? 2.0f : 1.0f) * (out(t, c) * (d_out(t, c) - static_cast<float>(inner)) -
                                                out(t, c + d) * (d_out(t, c + d) - static_cast<float>(inner)));
-      const Rows w = matrix(rows, query);
-      for (index_t c = 0; c < d; ++c) {
-        double sum = 0;
-        for (index_t a = 0; a < d; ++a) sum += static_cast<double>(w(c, a) * d_y(t, a));
-        into.d_in(t, c) += static_cast<float>(sum);
-      }
     }
+    borel::matrix_product(d_y, borel::transposed(matrix(rows, query)), true, into.d_in);
     if (into.d_parameters.empty()) return;
     const std::span<float> d_matrix = into.d_parameters[query ? 0 : 2],
                            d_bias = into.d_parameters[query ? 1 : 3];
-    if (!d_matrix.empty()) borel::add_outer_products(in, d_y, {d_matrix.data() + head * d * d, {d, d}});
+    if (!d_matrix.empty())
+      borel::matrix_product(borel::transposed(in), d_y, true, {d_matrix.data() + head * d * d, {d, d}});
     for (index_t t = 0; t < rows.n && !d_bias.empty(); ++t)
       for (index_t c = 0; c < d; ++c) d_bias[static_cast<std::size_t>(head * d + c)] += d_y(t, c);
   }

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <vector>
 
-#include "borel/draft/feature_maps.hpp"
+#include "borel/draft/matrix_product.hpp"
 #include "borel/draft/tile_engine.hpp"
 #include "borel/plugin.hpp"
 
@@ -120,9 +120,9 @@ class Linformer final : public borel::Attention, public borel::TileMethod, publi
       borel::parallel_for(original.h_q(), 1, [&](index_t head, index_t) {
         original.stop.throw_if_stopped();
         const index_t source = original.kv_head(head);
-        borel::multiply_rows(method.projection(original, 0, head), original.k[source], false, k[head]);
-        borel::multiply_rows(method.projection(original, method.of_values(), head), original.v[source], false,
-                             v[head]);
+        borel::matrix_product(method.projection(original, 0, head), original.k[source], false, k[head]);
+        borel::matrix_product(method.projection(original, method.of_values(), head), original.v[source],
+                              false, v[head]);
       });
       call.k = k, call.v = v, call.position = nullptr;
     }
@@ -140,16 +140,14 @@ class Linformer final : public borel::Attention, public borel::TileMethod, publi
   void through_projection(const AttentionCall& call, std::size_t which, index_t head,
                           const TensorView<const float, 3>& rows, TensorView<const float, 2> d_projected,
                           const TensorView<float, 3>& d_rows, const Gradients& into) const {
-    const index_t source = call.kv_head(head), n = rows.shape(1), d = rows.shape(2),
-                  max_n = call.context.max_n;
+    const index_t source = call.kv_head(head);
     if (!d_rows.empty())
-      borel::add_outer_products(projection(call, which, head), d_projected, d_rows[source]);
+      borel::matrix_product(borel::transposed(projection(call, which, head)), d_projected, true,
+                            d_rows[source]);
     if (into.d_parameters.empty() || into.d_parameters[which].empty()) return;
-    std::vector<float> transposed(static_cast<std::size_t>(n * d));
-    for (index_t t = 0; t < n; ++t)
-      for (index_t c = 0; c < d; ++c) transposed[static_cast<std::size_t>(c * n + t)] = rows(source, t, c);
     float* to = into.d_parameters[which].data() + offset(call, head);
-    borel::multiply_rows(d_projected, {transposed.data(), {d, n}}, true, {to, {params_.rank, n}, {max_n, 1}});
+    borel::matrix_product(d_projected, borel::transposed(rows[source]), true,
+                          {to, {params_.rank, rows.shape(1)}, {call.context.max_n, 1}});
   }
 
   index_t offset(const AttentionCall& call, index_t head) const {

@@ -16,6 +16,7 @@
 
 #include "borel/draft/chunk_engine.hpp"
 #include "borel/draft/feature_maps.hpp"
+#include "borel/draft/matrix_product.hpp"
 #include "borel/plugin.hpp"
 
 namespace {
@@ -56,14 +57,14 @@ class Performer final : public borel::ChunkAttention {
 
   void query_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
     const borel::Scratch<float> top(rows.n);
-    borel::multiply_rows(in, directions(rows), false, out);
+    borel::matrix_product(in, directions(rows), false, out);
     borel::scale_rows(out, scale(in), out);
     for (index_t t = 0; t < rows.n; ++t) top[t] = std::ranges::max(out.row(t));
     borel::exp_rows(out, 1, top.span(), out);
   }
   /// Logarithms w . y - |y|^2 / 2.
   void key_features(const ChunkRows& rows, Rows in, TensorView<float, 2> out) const override {
-    borel::multiply_rows(in, directions(rows), false, out);
+    borel::matrix_product(in, directions(rows), false, out);
     const float by = scale(in);
     for (index_t t = 0; t < rows.n; ++t) {
       double square = 0;

@@ -2,6 +2,8 @@
 // same view. Instruction set chosen at run time; relative error of an exponential at most 4 units of 2^-24.
 #pragma once
 
+#include <span>
+
 #include "borel/export.hpp"
 #include "borel/tensor.hpp"
 
@@ -14,13 +16,6 @@ BOREL_EXPORT void elu1_rows(TensorView<const float, 2> in, TensorView<float, 2> 
 /// out[t, c] = exp(factor * in[t, c] - shift[t]); an empty shift is 0.
 BOREL_EXPORT void exp_rows(TensorView<const float, 2> in, float factor, std::span<const float> shift,
                            TensorView<float, 2> out);
-/// out[t, m] = (accumulate ? out[t, m] : 0) + sum_c in[t, c] matrix_transposed[c, m]: rows times a matrix that is stored
-/// with the inner index first. Any sizes and strides.
-BOREL_EXPORT void multiply_rows(TensorView<const float, 2> in, TensorView<const float, 2> matrix_transposed,
-                                bool accumulate, TensorView<float, 2> out);
-/// out[c, m] += sum_t a[t, c] b[t, m]: gradient of a matrix.
-BOREL_EXPORT void add_outer_products(TensorView<const float, 2> a, TensorView<const float, 2> b,
-                                     TensorView<float, 2> out);
 /// out += factor * in
 BOREL_EXPORT void add_rows(TensorView<const float, 2> in, float factor, TensorView<float, 2> out);
 /// out = in / sqrt(|in|^2 + epsilon), row by row, and its gradient: d_in += (d_out - out (out . d_out)) / that root.
