@@ -156,8 +156,9 @@ void expect_own_slopes(Subject& subject, const probe::Architecture& architecture
     // Rounding of the loss, about 1e-7, over h asks for a long step; the h^4 term of steep losses (retention's norm,
     // angles that flow) for a short one. A wrong gradient agrees with neither.
     const double tolerance = 1e-3 * std::abs(expected) + 3e-5, by_long = measured(0.008);
-    if (std::abs(by_long - expected) > tolerance)
+    if (std::abs(by_long - expected) > tolerance) {
       EXPECT_NEAR(measured(0.002), expected, tolerance) << slice.name << ", and by a longer step " << by_long;
+    }
     EXPECT_GT(norm(its), 1e-8) << slice.name << " has no gradient";
   }
 }

@@ -294,6 +294,22 @@ void WeighBackward(const float* slopes, float* weights, float* d_scores, index_t
   }
 }
 
+double Dot(const float* x, const float* y, index_t n) {
+  const hn::CappedTag<double, 4> d;  // AVX2 and AVX-512 machines add in the same order
+  const hn::Rebind<float, decltype(d)> f;
+  constexpr auto lanes = static_cast<index_t>(hn::MaxLanes(d));
+  constexpr int k_sums = 4;  // so that their latencies overlap
+  hn::Vec<decltype(d)> sum[k_sums] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  index_t c = 0;
+  for (; c + k_sums * lanes <= n; c += k_sums * lanes)
+    for (int s = 0; s < k_sums; ++s)
+      sum[s] = hn::MulAdd(hn::PromoteTo(d, hn::LoadU(f, x + c + s * lanes)),
+                          hn::PromoteTo(d, hn::LoadU(f, y + c + s * lanes)), sum[s]);
+  double total = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]))));
+  for (; c < n; ++c) total += static_cast<double>(x[c]) * static_cast<double>(y[c]);
+  return total;
+}
+
 double RowSum(const float* row, index_t n) {
   const Floats f;
   Vec sum = hn::Zero(f);
@@ -301,7 +317,7 @@ double RowSum(const float* row, index_t n) {
   return static_cast<double>(hn::GetLane(hn::SumOfLanes(f, sum)));
 }
 
-void ScaleRow(const float* HWY_RESTRICT row, float factor, index_t n, float* HWY_RESTRICT out) {
+void ScaleRow(const float* row, float factor, index_t n, float* out) {
   const Floats f;
   const Vec by = hn::Set(f, factor);
   index_t c = 0;
@@ -415,6 +431,7 @@ HWY_EXPORT(AddWeightedRows);
 HWY_EXPORT(OnlineSoftmax);
 HWY_EXPORT(SoftmaxBackward);
 HWY_EXPORT(WeighBackward);
+HWY_EXPORT(Dot);
 HWY_EXPORT(RowSum);
 HWY_EXPORT(ScaleRow);
 HWY_EXPORT(AddRow);
@@ -453,6 +470,7 @@ void weigh_backward(const float* slope, float* weights, float* d_scores, index_t
   HWY_DYNAMIC_DISPATCH(WeighBackward)
   (slope, weights, d_scores, ld, n_rows, n_cols, row_inverse, row_mean);
 }
+double dot(const float* x, const float* y, index_t n) { return HWY_DYNAMIC_DISPATCH(Dot)(x, y, n); }
 double row_sum(const float* row, index_t n) { return HWY_DYNAMIC_DISPATCH(RowSum)(row, n); }
 void scale_row(const float* row, float factor, index_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(ScaleRow)(row, factor, n, out);

@@ -69,10 +69,13 @@ void softmax_backward(const float* scores, float* weights, float* d_scores, inde
 void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,
                     index_t n_cols, const float* row_inverse, const float* row_mean);
 
+/// sum_c x[c] y[c], in double.
+double dot(const float* x, const float* y, index_t n);
+
 /// @pre n is a multiple of k_row_pad; meant for one tile's width
 double row_sum(const float* row, index_t n);
 
-/// out[c] = factor * row[c]
+/// out[c] = factor * row[c]; out may be row
 void scale_row(const float* row, float factor, index_t n, float* out);
 
 /// row[c] += bias[c]

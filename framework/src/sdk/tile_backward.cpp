@@ -96,9 +96,7 @@ class Backward {
     parallel_for(call_.h_q() * call_.n_q(), 256, [&](index_t begin, index_t end) {
       for (index_t x = begin; x < end; ++x) {
         const index_t h = x / call_.n_q(), r = x % call_.n_q();
-        double mean = 0;
-        for (index_t c = 0; c < call_.d_v(); ++c)
-          mean += static_cast<double>(d_out_(h, r, c)) * static_cast<double>(o_(h, r, c));
+        const double mean = kernels::dot(d_out_.row(h, r).data(), o_.row(h, r).data(), call_.d_v());
         row_mean_[x] = statistic_ == RowStatistic::none ? 0.0f : static_cast<float>(mean);
         if (statistic_ != RowStatistic::online_max) continue;
         const float sink = method_.sink(call_, h, r);
@@ -300,26 +298,22 @@ class Backward {
       const index_t head = begin / n_blocks, r0 = begin % n_blocks * height_,
                     n_rows = std::min(call_.n_q() - r0, height_), d = call_.d_k();
       const Scratch<float> total(n_rows * d), rows(n_rows * d), slope(n_rows * d);
-      std::ranges::fill(total.span(), 0.0f);
-      const TensorView<float, 2> d_rows(total.data(), {n_rows, d}), q(rows.data(), {n_rows, d}),
-          g(slope.data(), {n_rows, d});
+      const TensorView<float, 2> d_rows(total.data(), {n_rows, d}), q(rows.data(), {n_rows, d});
       for (index_t v = 0; v < n_variants_; ++v) {
         const Variant& variant = pass_.variants()[static_cast<std::size_t>(v)];
+        const TensorView<float, 2> g(v == 0 ? total.data() : slope.data(), {n_rows, d});
         pass_.copy_rows(true, head, r0, q);
         pass_.rotate(variant, true, r0, false, q);
         for (index_t r = 0; r < n_rows; ++r) {
           const double row_scale = method_.row_scale(call_, head, r0 + r + call_.query_offset);
           const double factor = pass_.factor(variant, head, r0 + r);
           const auto plan_scale = static_cast<double>(pass_.query_scale(r0 + r));
-          float *const row = slope.data() + r * d, *const query = rows.data() + r * d;
-          std::fill_n(row, d, 0.0f);
-          for (index_t range = 0; range < n_ranges_; ++range)
+          float* const row = g.row(r).data();
+          std::copy_n(d_queries(0, head, v, r0 + r), d, row);
+          for (index_t range = 1; range < n_ranges_; ++range)
             kernels::add_row(row, d_queries(range, head, v, r0 + r), d);
-          double along = 0;  // d loss / d (the whole factor)
-          for (index_t c = 0; c < d; ++c)
-            along += static_cast<double>(row[c]) * static_cast<double>(query[c]);
-          const auto by = static_cast<float>(factor * plan_scale);
-          for (index_t c = 0; c < d; ++c) row[c] *= by;
+          const double along = kernels::dot(row, q.row(r).data(), d);  // d loss / d (the whole factor)
+          kernels::scale_row(row, static_cast<float>(factor * plan_scale), d, row);
           const auto at = static_cast<std::size_t>(head * call_.n_q() + r0 + r);
           d_scale[at] += along * factor;
           d_row_scale[at] +=
@@ -328,7 +322,7 @@ class Backward {
         if (wants_angle(variant))
           add_angles(variant, true, r0, q, g, d_angle[static_cast<std::size_t>(begin)]);
         pass_.rotate(variant, true, r0, true, g);
-        kernels::add_row(total.data(), slope.data(), n_rows * d);
+        if (v > 0) kernels::add_row(total.data(), slope.data(), n_rows * d);
       }
       map_backward(true, head, r0, d_rows);
       for (index_t r = 0; r < n_rows; ++r)
@@ -355,12 +349,12 @@ class Backward {
       const index_t kv = begin / n_tiles, t = begin % n_tiles, j0 = t * k_keys, n = pass_.n_keys(t),
                     d = call_.d_k();
       const Scratch<float> total(n * d), rows(n * d), slope(n * d);
-      std::ranges::fill(total.span(), 0.0f);
-      const TensorView<float, 2> d_rows(total.data(), {n, d}), k(rows.data(), {n, d}),
-          g(slope.data(), {n, d});
+      const TensorView<float, 2> d_rows(total.data(), {n, d}), k(rows.data(), {n, d});
+      bool is_first = true;
       for (index_t v = 0; v < n_variants_; ++v) {
         const Variant& variant = pass_.variants()[static_cast<std::size_t>(v)];
         if (!pass_.is_at_work(variant, t)) continue;
+        const TensorView<float, 2> g(is_first ? total.data() : slope.data(), {n, d});
         for (index_t r = 0; r < n; ++r) std::copy_n(d_keys(kv, v, j0 + r), d, g.row(r).data());
         if (wants_angle(variant)) {
           pass_.copy_rows(false, kv, j0, k);
@@ -368,8 +362,10 @@ class Backward {
           add_angles(variant, false, j0, k, g, d_angle[static_cast<std::size_t>(begin)]);
         }
         pass_.rotate(variant, false, j0, true, g);
-        kernels::add_row(total.data(), slope.data(), n * d);
+        if (!is_first) kernels::add_row(total.data(), slope.data(), n * d);
+        is_first = false;
       }
+      if (is_first) std::ranges::fill(total.span(), 0.0f);
       map_backward(false, kv, j0, d_rows);
       for (index_t r = 0; r < n; ++r) {
         kernels::add_row(gradients_.d_k.row(kv, j0 + r).data(), total.data() + r * d, d);
