@@ -10,7 +10,7 @@
 
 namespace borel::probe {
 
-/// Memory of one pass, reused from step to step. Not for several threads at once; chunks of a batch have one each.
+/// Memory of one pass, reused from step to step. Not for several threads at once; lent to the chunks of a batch.
 /// @tparam T float, or double for checks (then without absolute encodings, which are float by interface)
 template <class T>
 class BlockPass {

@@ -16,8 +16,8 @@ struct TrainingConfig {
   std::string dataset = "text_austen";  ///< kind tokens
   index_t n_steps = 1000;
   index_t n_batch = 16;  ///< sequences in a step
-  /// Sequences in a chunk: one task, one set of matrix products, one partial gradient. Part of the result's bits, so it is
-  /// never derived from the number of threads.
+  /// Sequences in a chunk: one task, one partial gradient. Part of the result's bits, so it is never derived from the
+  /// number of threads.
   index_t n_chunk = 4;
   double learning_rate = 2e-3;       ///< peak
   double final_rate = 0.1;           ///< share of the peak at the last step (cosine)
