@@ -77,6 +77,26 @@ ModelConfig small_model(const ImageCrops& crops, const char* attention, const ch
 }
 
 // Table 1 of the paper by hand, sigma_data = 1 / 2.
+// Several passes in a chunk see what one chunk for each crop sees.
+TEST(Denoiser, PassesOfAChunkAddUp) {
+  GreyImage image = numbered(40, 40);
+  for (float& pixel : image.pixels) pixel = std::sin(0.3F * pixel);
+  const ImageCrops crops({image}, 28, 2);  // 196 tokens
+  TrainingConfig config;
+  config.model = small_model(crops, "softmax", "rope");
+  config.model.patches.sigma_data = crops.standard_deviation();
+  config.n_batch = 4;
+  StepReport reports[2];
+  for (const index_t n_chunk : {1, 4}) {
+    config.n_chunk = n_chunk;
+    EXPECT_EQ(sequences_per_pass(config), n_chunk == 1 ? 1 : 2);
+    reports[n_chunk == 1 ? 0 : 1] =
+        Trainer(config, registry(), std::make_unique<CropData>(crops, NoiseLevels())).step();
+  }
+  EXPECT_NEAR(reports[1].loss / reports[0].loss, 1, 1e-6);
+  EXPECT_NEAR(reports[1].gradient_norm / reports[0].gradient_norm, 1, 1e-5);
+}
+
 TEST(Denoiser, IsPreconditionedAsInThePaper) {
   const Preconditioning at_one = preconditioning(1, 0.5), at_half = preconditioning(0.5, 0.5);
   EXPECT_NEAR(at_one.skip, 0.2, 1e-15);

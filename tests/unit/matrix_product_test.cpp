@@ -95,6 +95,10 @@ INSTANTIATE_TEST_SUITE_P(Sizes, MatrixProduct,
                          testing::Combine(testing::Values<index_t>(1, 33, 135),
                                           testing::Values<index_t>(5, 48, 531),
                                           testing::Values<index_t>(0, 1, 257)));
+// Few rows read b where it lies: several blocks of columns and of the inner index, and the last such number of rows.
+INSTANTIATE_TEST_SUITE_P(FewRows, MatrixProduct,
+                         testing::Combine(testing::Values<index_t>(0, 32), testing::Values<index_t>(528),
+                                          testing::Values<index_t>(257)));
 
 TEST(MatrixProductOfNothing, ChangesNothing) {
   Matrix out(2, 0, 1);

@@ -94,6 +94,47 @@ TEST(ProbeTraining, SameBitsForOneAndTwoThreads) {
   }
 }
 
+TrainingConfig long_training(index_t n_chunk) {
+  TrainingConfig config = small_training("softmax", "t5");
+  config.model.train_length = 200;
+  config.n_batch = 4;
+  config.n_chunk = n_chunk;
+  return config;
+}
+
+TEST(ProbeTraining, APassTakesSome512Tokens) {
+  EXPECT_EQ(sequences_per_pass(long_training(1)), 1);
+  EXPECT_EQ(sequences_per_pass(long_training(2)), 2);
+  EXPECT_EQ(sequences_per_pass(long_training(4)), 2);
+  TrainingConfig config = long_training(4);
+  config.model.train_length = 600;
+  EXPECT_EQ(sequences_per_pass(config), 1);
+  config.model.train_length = 100;
+  config.n_chunk = 7;  // no divisor but 1 fits
+  EXPECT_EQ(sequences_per_pass(config), 1);
+  config.n_chunk = 12;
+  EXPECT_EQ(sequences_per_pass(config), 4);
+}
+
+// Several passes in a chunk see what one chunk for each sequence sees.
+TEST(ProbeTraining, PassesOfAChunkAddUp) {
+  const auto text = small_text();
+  const StepReport expected = Trainer(long_training(1), registry(), text).step();
+  const StepReport measured = Trainer(long_training(4), registry(), text).step();
+  EXPECT_NEAR(measured.loss / expected.loss, 1, 1e-6);
+  EXPECT_NEAR(measured.gradient_norm / expected.gradient_norm, 1, 1e-5);
+  std::vector<float> results[2];
+  for (std::size_t threads : {1, 2}) {
+    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+    TrainingConfig config = long_training(4);
+    config.n_batch = 12;
+    Trainer trainer(config, registry(), text);
+    for (int i = 0; i < 3; ++i) trainer.step();
+    results[threads - 1] = trainer.state().parameters;
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
 TEST(ProbeTraining, GoesOnFromAStateWithTheSameBits) {
   const auto text = small_text();
   Trainer whole(small_training("softmax", "rope"), registry(), text);

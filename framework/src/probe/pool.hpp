@@ -1,6 +1,7 @@
 // Objects that are dear to make, lent to one borrower at a time.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -34,7 +35,11 @@ class Pool {
         free_.pop_back();
       }
     }
-    if (!object) object = make_();
+    if (!object) {
+      object = make_();
+      const std::lock_guard lock(mutex_);
+      free_.reserve(++n_made_);  // so that giving back never allocates
+    }
     return {object.release(), GiveBack{this}};
   }
 
@@ -42,6 +47,7 @@ class Pool {
   std::function<std::unique_ptr<T>()> make_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<T>> free_;
+  std::size_t n_made_ = 0;
 };
 
 }  // namespace borel::probe

@@ -13,8 +13,9 @@ namespace borel::probe {
 
 struct TrainingConfig;
 
-/// Sequences of a chunk that pass through the network together: some 512 tokens, so that what a layer leaves for the
-/// next, and for the way back, is still in a cache. A divisor of n_chunk; changes no result.
+/// Sequences of a chunk that pass through the network together: at most some 512 tokens, so that what a layer leaves for
+/// the next, and for the way back, is still in a cache. A divisor of n_chunk, and a function of the configuration alone:
+/// the order of sums hangs on it.
 index_t sequences_per_pass(const TrainingConfig& config);
 
 /// A fixed part of every batch. The memory of a pass is lent to it while it runs. Used by one thread at a time.

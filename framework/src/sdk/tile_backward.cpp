@@ -288,7 +288,7 @@ class Backward {
     }
   }
 
-  /// dQ~ to d_q: factors, rotation and maps undone, variants added up; the gradients of the factors on the way.
+  /// dQ~ to d_q, at least one variant: factors, rotation and maps undone, variants added up; the gradients of the factors on the way.
   void finish_queries() {
     // The blocks that amplitudes were centred in.
     const index_t n_blocks = (call_.n_q() + height_ - 1) / height_, n = call_.h_q() * call_.n_q();
