@@ -8,6 +8,7 @@
 
 #include "borel/rng.hpp"
 #include "contract/attention_subject.hpp"
+#include "fused_bits.hpp"
 #include "probe/activation.hpp"
 
 namespace {
@@ -67,21 +68,20 @@ TEST(Activations, AgreeWithDoubleOnEveryInstructionSet) {
       for (float& x : in) x *= 4;
       if (n > 2) in[0] = 100, in[1] = -100;
       const auto expected = values<double>(activation, activation.in_double, in, n);
-      std::vector<float> bits;  // where multiply-adds are fused
+      borel::test::FusedBits bits;
       EXPECT_EQ(borel::contract::on_every_instruction_set([&](std::string_view target) -> std::string {
                   const auto measured = values<float>(activation, activation.in_float, in, n);
                   // The slope of gelu multiplies the rounding of the logistic by some 20.
-                  const double tolerance = target.substr(0, 3) == "AVX" ? 4e-6 : 4e-5;
+                  const double tolerance = borel::test::fuses_multiply_adds(target) ? 4e-6 : 4e-5;
                   for (std::size_t i = 0; i < expected.size(); ++i)
                     if (!(std::abs(static_cast<double>(measured[i]) - expected[i]) <=
                           tolerance * (1 + std::abs(expected[i]))))
                       return std::string(target) + ": " + activation.name + " number " + std::to_string(i) +
                              " of " + std::to_string(n) + " is " + std::to_string(measured[i]) + ", not " +
                              std::to_string(expected[i]);
-                  if (target != "AVX2" && target.substr(0, 4) != "AVX3") return {};
-                  if (bits.empty()) bits = measured;
-                  return bits == measured ? ""
-                                          : std::string(target) + ": " + activation.name + " has other bits";
+                  return bits.agree(target, measured)
+                             ? ""
+                             : std::string(target) + ": " + activation.name + " has other bits";
                 }),
                 "");
     }

@@ -194,19 +194,23 @@ borel::PositionContext context_of(const AttentionCall& call) {
           .causal = call.causal};
 }
 
+/// Both statistics of rows under a plan against the definition.
+void expect_agreement(Inputs& inputs, const std::string& name, const PositionPlan& plan) {
+  AttentionCall& call = inputs.call;
+  ASSERT_EQ(borel::check_plan(plan, context_of(call)), "") << name;
+  call.position = &plan;
+  EXPECT_LE(error_of(PlainSoftmax(), call, k_softmax), k_bound)
+      << name << ", causal " << call.causal << ", n_q " << call.n_q();
+  EXPECT_LE(error_of(RowSoftmax(), call, k_softmax), k_bound)
+      << name << ", whole rows, causal " << call.causal << ", n_q " << call.n_q();
+}
+
 TEST(TileEngine, AgreesWithTheDefinitionForEveryFieldOfAPlan) {
   for (const bool causal : {true, false})
     for (const index_t n_q : {index_t{150}, index_t{49}}) {
       Inputs inputs(4, 2, n_q, 150, 20, 12, 7);
       inputs.call.causal = causal;
-      for (const auto& [name, plan] : plans_for(inputs.call)) {
-        EXPECT_EQ(borel::check_plan(plan, context_of(inputs.call)), "") << name;
-        inputs.call.position = &plan;
-        EXPECT_LE(error_of(PlainSoftmax(), inputs.call, k_softmax), k_bound)
-            << name << ", causal " << causal << ", n_q " << n_q;
-        EXPECT_LE(error_of(RowSoftmax(), inputs.call, k_softmax), k_bound)
-            << name << ", whole rows, causal " << causal << ", n_q " << n_q;
-      }
+      for (const auto& [name, plan] : plans_for(inputs.call)) expect_agreement(inputs, name, plan);
     }
 }
 
@@ -243,14 +247,8 @@ TEST(TileEngine, AgreesInLongCallsWithWindows) {
         PositionPlan sinks = bands;
         sinks.visible.push_back({.key = {0, 3}});
         for (const auto& [name, plan] :
-             {std::pair{"window", window}, {"turned", turned}, {"bands", bands}, {"sinks", sinks}}) {
-          ASSERT_EQ(borel::check_plan(plan, context_of(inputs.call)), "") << name;
-          inputs.call.position = &plan;
-          EXPECT_LE(error_of(PlainSoftmax(), inputs.call, k_softmax), k_bound)
-              << name << ", causal " << causal << ", n_q " << n_q;
-          EXPECT_LE(error_of(RowSoftmax(), inputs.call, k_softmax), k_bound)
-              << name << ", whole rows, causal " << causal << ", n_q " << n_q;
-        }
+             {std::pair{"window", window}, {"turned", turned}, {"bands", bands}, {"sinks", sinks}})
+          expect_agreement(inputs, name, plan);
       }
   });
 }

@@ -76,7 +76,6 @@ ModelConfig small_model(const ImageCrops& crops, const char* attention, const ch
   return model;
 }
 
-// Table 1 of the paper by hand, sigma_data = 1 / 2.
 // Several passes in a chunk see what one chunk for each crop sees.
 TEST(Denoiser, PassesOfAChunkAddUp) {
   GreyImage image = numbered(40, 40);
@@ -97,6 +96,7 @@ TEST(Denoiser, PassesOfAChunkAddUp) {
   EXPECT_NEAR(reports[1].gradient_norm / reports[0].gradient_norm, 1, 1e-5);
 }
 
+// Table 1 of the paper by hand, sigma_data = 1 / 2.
 TEST(Denoiser, IsPreconditionedAsInThePaper) {
   const Preconditioning at_one = preconditioning(1, 0.5), at_half = preconditioning(0.5, 0.5);
   EXPECT_NEAR(at_one.skip, 0.2, 1e-15);

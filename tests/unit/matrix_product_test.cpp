@@ -10,6 +10,7 @@
 #include "borel/draft/matrix_product.hpp"
 #include "borel/rng.hpp"
 #include "contract/attention_subject.hpp"
+#include "fused_bits.hpp"
 
 namespace {
 
@@ -76,16 +77,15 @@ TEST_P(MatrixProduct, IsTheSum) {
   for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7}) {
     const bool accumulate = (flags & 4) != 0;
     const Product product(m, n, n_inner, (flags & 1) != 0, (flags & 2) != 0);
-    std::vector<float> bits;  // where multiply-adds are fused
+    borel::test::FusedBits bits;
     const std::string failure =
         borel::contract::on_every_instruction_set([&](std::string_view target) -> std::string {
           const Matrix before(m, n, 3);
           Matrix out(m, n, 3);
           if (std::string wrong = difference(product, accumulate, before, out); !wrong.empty())
             return std::string(target) + ": " + wrong;
-          if (target != "AVX2" && target.substr(0, 4) != "AVX3") return {};
-          if (bits.empty()) bits = out.values;
-          return bits == out.values ? std::string() : std::string(target) + ": other bits than before";
+          return bits.agree(target, out.values) ? std::string()
+                                                : std::string(target) + ": other bits than before";
         });
     EXPECT_EQ(failure, "") << "transposed: " << (flags & 1) << (flags & 2) << ", accumulate: " << accumulate;
   }

@@ -34,10 +34,9 @@ void multiply(MatrixView<const T> a, bool transpose_a, MatrixView<const T> b, bo
               bool accumulate, MatrixView<T> out) {
   if constexpr (std::is_same_v<T, float>) {
     const auto factor = [](const MatrixView<const float>& matrix, bool is_transposed) {
-      MatrixFactor its(
-          TensorView<const float, 2>(matrix.data, {matrix.n_rows, matrix.n_columns}, {matrix.stride, 1}));
-      its.is_transposed = is_transposed;
-      return its;
+      const TensorView<const float, 2> view(matrix.data, {matrix.n_rows, matrix.n_columns},
+                                            {matrix.stride, 1});
+      return is_transposed ? transposed(view) : MatrixFactor(view);
     };
     matrix_product(factor(a, transpose_a), factor(b, transpose_b), accumulate,
                    {out.data, {out.n_rows, out.n_columns}, {out.stride, 1}});
