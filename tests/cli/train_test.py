@@ -57,18 +57,22 @@ def main():
 
         torn = folder / "torn.h5"
         kills = 0
-        while kills < 3:
+        for _ in range(8):
             process = program.start("train", config, "--out", torn, "--threads", "1", "--quiet",
                                     "--checkpoint-every", "0.05")
             before = torn.stat().st_mtime_ns if torn.exists() else 0
             while process.poll() is None and (not torn.exists() or torn.stat().st_mtime_ns == before):
                 time.sleep(0.002)
-            if process.poll() is not None:
-                break
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            kills += 1
-        assert kills >= 2, "the training ended before it could be killed"
+            if process.returncode == -signal.SIGKILL:
+                kills += 1
+                if kills == 3:
+                    break
+            else:  # it was over before the signal came
+                kills = 0
+                torn.unlink()
+        assert kills == 3, "the training ended before it could be killed three times"
         program.run("train", config, "--out", torn, "--threads", "1", "--quiet")
         whole, resumed = (weights(program, folder / f"{n}.h5", folder / n) for n in ("whole", "torn"))
         assert whole.keys() == resumed.keys()
