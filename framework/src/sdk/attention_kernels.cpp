@@ -7,82 +7,48 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
-#include "exp-inl.hpp"
+#include "product-inl.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <type_traits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, k_row_pad>;
-using Vec = hn::Vec<Floats>;
 
-constexpr auto k_lanes = static_cast<index_t>(hn::MaxLanes(Floats()));
-constexpr float k_minus_infinity = -std::numeric_limits<float>::infinity();
-
-// Register block of a product: Rows x Vectors accumulators, the vectors of b and one broadcast fill the register file,
-// and two multiply-adds per cycle need no more than two loads per cycle: 6 x 2 of 16 registers, 12 x 2 of 32.
-#if HWY_TARGET <= HWY_AVX3
-constexpr int k_block_rows = 12;
-#else
-constexpr int k_block_rows = 6;
-#endif
-
-/// Where vector number v of a block of columns starts, given the panel stride.
-HWY_INLINE index_t vector_offset(int v, index_t panel) {
-  return v * k_lanes / k_row_pad * panel + v * k_lanes % k_row_pad;
-}
-
-template <int Rows, int Vectors>
-HWY_INLINE void multiply_block(const Left& a, const float* HWY_RESTRICT b, index_t b_row, index_t b_panel,
-                               float* HWY_RESTRICT out, index_t ldo, index_t n_inner, bool accumulate) {
+template <int Rows, int Vectors, bool Accumulate>
+HWY_NOINLINE void multiply_block(const Left& a, const Right& b, float* out, index_t ldo, index_t n_inner) {
   const Floats f;
-  Vec sum[Rows][Vectors];
-  for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < Vectors; ++c)
-      sum[r][c] = accumulate ? hn::LoadU(f, out + r * ldo + c * k_lanes) : hn::Zero(f);
-  const float* HWY_RESTRICT left = a.data;
-  for (index_t k = 0; k < n_inner; ++k) {
-    Vec right[Vectors];
-    for (int c = 0; c < Vectors; ++c) right[c] = hn::LoadU(f, b + vector_offset(c, b_panel));
-    for (int r = 0; r < Rows; ++r) {
-      const Vec factor = hn::Set(f, left[r * a.row]);
-      for (int c = 0; c < Vectors; ++c) sum[r][c] = hn::MulAdd(factor, right[c], sum[r][c]);
-    }
-    left += a.inner;
-    b += b_row;
+  Sums<Rows, Vectors> sums;
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < Vectors; ++v)
+      sums.at[r][v] = Accumulate ? hn::LoadU(f, out + r * ldo + v * k_lanes) : hn::Zero(f);
   }
-  for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < Vectors; ++c) hn::StoreU(sum[r][c], f, out + r * ldo + c * k_lanes);
+  add_products(a, b, n_inner, sums);
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < Vectors; ++v) hn::StoreU(sums.at[r][v], f, out + r * ldo + v * k_lanes);
+  }
 }
 
-/// All rows of one block of columns: the block of b stays in the first cache level.
-template <int Vectors>
-HWY_INLINE void multiply_columns(Left a, const float* b, index_t b_row, index_t b_panel, float* out,
-                                 index_t ldo, index_t n_rows, index_t n_inner, bool accumulate) {
-  const auto block = [&]<int Rows>(std::integral_constant<int, Rows>) {
-    multiply_block<Rows, Vectors>(a, b, b_row, b_panel, out, ldo, n_inner, accumulate);
-    a.data += Rows * a.row, out += Rows * ldo;
-  };
-  index_t r = 0;
-  for (; r + k_block_rows <= n_rows; r += k_block_rows) block(std::integral_constant<int, k_block_rows>());
-  for (; r + 4 <= n_rows; r += 4) block(std::integral_constant<int, 4>());
-  for (; r + 2 <= n_rows; r += 2) block(std::integral_constant<int, 2>());
-  if (r < n_rows) block(std::integral_constant<int, 1>());
-}
-
+// All rows of a block of columns before the next: its panels stay in the first cache levels.
 void Multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
               index_t n_cols, bool accumulate) {
-  index_t c = 0;
-  const auto start = [&] { return b.data + c / k_row_pad * b.panel + c % k_row_pad; };
-  for (; c + 2 * k_lanes <= n_cols; c += 2 * k_lanes)
-    multiply_columns<2>(a, start(), b.row, b.panel, out + c, ldo, n_rows, n_inner, accumulate);
-  if (c < n_cols) multiply_columns<1>(a, start(), b.row, b.panel, out + c, ldo, n_rows, n_inner, accumulate);
+  for_column_blocks(n_cols, [&]<int Vectors>(std::integral_constant<int, Vectors>, index_t c) {
+    const Right right = from_column(b, c);
+    for_row_blocks<block_rows(Vectors)>(n_rows, [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
+      const Left left{a.data + r * a.row, a.row, a.inner};
+      if (accumulate)
+        multiply_block<Rows, Vectors, true>(left, right, out + r * ldo + c, ldo, n_inner);
+      else
+        multiply_block<Rows, Vectors, false>(left, right, out + r * ldo + c, ldo, n_inner);
+    });
+  });
 }
 
 void PackTransposed(const float* rows, index_t ld, index_t n, index_t d, index_t n_padded, float* packed) {
@@ -178,119 +144,6 @@ void AddWeightedRows(const float* weights, const float* rows, index_t ld, index_
     float sum = out[c];
     for (index_t j = 0; j < n; ++j) sum += weights[j] * rows[j * ld + c];
     out[c] = sum;
-  }
-}
-
-// Four rows at a time, so that their chains of maxima overlap and their lanes fold together.
-constexpr int k_folded = 4;
-using FourFloats = hn::CappedTag<float, k_folded>;
-
-/// Folds the lanes of each of four vectors by an operation. out: [4]
-template <class Operation>
-HWY_INLINE void fold_lanes(const Vec (&rows)[k_folded], [[maybe_unused]] Operation&& operation, float* out) {
-#if HWY_TARGET == HWY_SCALAR
-  for (int r = 0; r < k_folded; ++r) out[r] = hn::GetLane(rows[r]);
-#else
-  const Floats f;
-  const auto pair = [&](Vec a, Vec b) {  // lanes of a and b in turns, two of each folded
-    return operation(hn::InterleaveLower(f, a, b), hn::InterleaveUpper(f, a, b));
-  };
-  // Every block of four lanes holds its part of each row.
-  const Vec blocks = pair(pair(rows[0], rows[2]), pair(rows[1], rows[3]));
-  const FourFloats four;
-  if constexpr (k_lanes == k_folded) {
-    hn::StoreU(blocks, f, out);
-  } else {
-    HWY_ALIGN float lanes[k_lanes];
-    hn::Store(blocks, f, lanes);
-    auto folded = hn::Load(four, lanes);
-    for (index_t c = k_folded; c < k_lanes; c += k_folded)
-      folded = operation(folded, hn::Load(four, lanes + c));
-    hn::StoreU(folded, four, out);
-  }
-#endif
-}
-
-/// Rows [0, n) of four; the last row stands in for those that do not exist, and nothing is written for it twice.
-HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t n_cols, float* row_max,
-                                       double* row_sum, float* o, index_t ldo, index_t d_o) {
-  const Floats f;
-  float* rows[k_folded];
-  for (int r = 0; r < k_folded; ++r) rows[r] = scores + std::min(r, n - 1) * ld;
-  Vec folded[k_folded];
-  for (Vec& largest : folded) largest = hn::Set(f, k_minus_infinity);
-  for (index_t c = 0; c < n_cols; c += k_lanes)
-    for (int r = 0; r < k_folded; ++r) folded[r] = hn::Max(folded[r], hn::LoadU(f, rows[r] + c));
-  // A NaN among the scores may or may not come through the maximum; it does come through exp2 and the sum.
-  float found[k_folded];
-  fold_lanes(
-      folded, [](auto a, auto b) { return hn::Max(a, b); }, found);
-  const Vec log2_e = hn::Set(f, k_log2_e);
-  for (int r = 0; r < n; ++r) {
-    if (found[r] > row_max[r]) {
-      if (row_max[r] != k_minus_infinity) {  // else there is nothing to rescale
-        // The rounded shifts are the ones that the weights were made with.
-        const float factor = std::exp2(row_max[r] * k_log2_e - found[r] * k_log2_e);
-        row_sum[r] *= static_cast<double>(factor);
-        const Vec factors = hn::Set(f, factor);
-        for (index_t c = 0; c < d_o; c += k_lanes)
-          hn::StoreU(hn::Mul(factors, hn::LoadU(f, o + r * ldo + c)), f, o + r * ldo + c);
-      }
-      row_max[r] = found[r];
-    }
-    // Without any key so far every weight is exp2(-infinity) = 0, or NaN.
-    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
-    Vec sum = hn::Zero(f);
-    for (index_t c = 0; c < n_cols; c += k_lanes) {
-      const Vec weight = exp2(f, hn::MulSub(hn::LoadU(f, rows[r] + c), log2_e, shift));
-      sum = hn::Add(sum, weight);
-      hn::StoreU(weight, f, rows[r] + c);
-    }
-    folded[r] = sum;
-  }
-  float sums[k_folded];
-  fold_lanes(
-      folded, [](auto a, auto b) { return hn::Add(a, b); }, sums);
-  for (int r = 0; r < n; ++r) row_sum[r] += static_cast<double>(sums[r]);
-}
-
-void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max, double* row_sum,
-                   float* o, index_t ldo, index_t d_o) {
-  for (index_t r = 0; r < n_rows; r += k_folded)
-    online_softmax_of_four(scores + r * ld, ld, static_cast<int>(std::min<index_t>(k_folded, n_rows - r)),
-                           n_cols, row_max + r, row_sum + r, o + r * ldo, ldo, d_o);
-}
-
-void SoftmaxBackward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                     index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
-  const Floats f;
-  const Vec log2_e = hn::Set(f, k_log2_e);
-  for (index_t r = 0; r < n_rows; ++r) {
-    const float* HWY_RESTRICT score = scores + r * ld;
-    float *HWY_RESTRICT weight = weights + r * ld, *HWY_RESTRICT d_score = d_scores + r * ld;
-    // A row that saw no key has no maximum; its scores are -infinity and its factor 0.
-    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
-    const Vec inverse = hn::Set(f, row_inverse[r]), mean = hn::Set(f, row_mean[r]);
-    for (index_t c = 0; c < n_cols; c += k_lanes) {
-      const Vec w = hn::Mul(inverse, exp2(f, hn::MulSub(hn::LoadU(f, score + c), log2_e, shift)));
-      hn::StoreU(w, f, weight + c);
-      hn::StoreU(hn::Mul(w, hn::Sub(hn::LoadU(f, d_score + c), mean)), f, d_score + c);
-    }
-  }
-}
-
-void WeighBackward(const float* slopes, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                   index_t n_cols, const float* row_inverse, const float* row_mean) {
-  const Floats f;
-  for (index_t r = 0; r < n_rows; ++r) {
-    const float* HWY_RESTRICT slope = slopes + r * ld;
-    float *HWY_RESTRICT weight = weights + r * ld, *HWY_RESTRICT d_score = d_scores + r * ld;
-    const Vec inverse = hn::Set(f, row_inverse[r]), mean = hn::Set(f, row_mean[r]);
-    for (index_t c = 0; c < n_cols; c += k_lanes) {
-      hn::StoreU(hn::Mul(inverse, hn::LoadU(f, weight + c)), f, weight + c);
-      const Vec d = hn::Mul(hn::LoadU(f, slope + c), hn::Sub(hn::LoadU(f, d_score + c), mean));
-      hn::StoreU(hn::Mul(inverse, d), f, d_score + c);
-    }
   }
 }
 
@@ -428,9 +281,6 @@ HWY_EXPORT(PackTransposed);
 HWY_EXPORT(PackRows);
 HWY_EXPORT(ScoreRow);
 HWY_EXPORT(AddWeightedRows);
-HWY_EXPORT(OnlineSoftmax);
-HWY_EXPORT(SoftmaxBackward);
-HWY_EXPORT(WeighBackward);
 HWY_EXPORT(Dot);
 HWY_EXPORT(RowSum);
 HWY_EXPORT(ScaleRow);
@@ -455,20 +305,6 @@ void score_row(const float* q, const float* keys, index_t ld, index_t n, index_t
 void add_weighted_rows(const float* weights, const float* rows, index_t ld, index_t n, index_t d,
                        float* out) {
   HWY_DYNAMIC_DISPATCH(AddWeightedRows)(weights, rows, ld, n, d, out);
-}
-void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
-                    double* row_sum, float* o, index_t ldo, index_t d_o) {
-  HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(scores, ld, n_rows, n_cols, row_max, row_sum, o, ldo, d_o);
-}
-void softmax_backward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                      index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
-  HWY_DYNAMIC_DISPATCH(SoftmaxBackward)
-  (scores, weights, d_scores, ld, n_rows, n_cols, row_max, row_inverse, row_mean);
-}
-void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                    index_t n_cols, const float* row_inverse, const float* row_mean) {
-  HWY_DYNAMIC_DISPATCH(WeighBackward)
-  (slope, weights, d_scores, ld, n_rows, n_cols, row_inverse, row_mean);
 }
 double dot(const float* x, const float* y, index_t n) { return HWY_DYNAMIC_DISPATCH(Dot)(x, y, n); }
 double row_sum(const float* row, index_t n) { return HWY_DYNAMIC_DISPATCH(RowSum)(row, n); }

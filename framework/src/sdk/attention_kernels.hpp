@@ -48,26 +48,8 @@ void score_row(const float* q, const float* keys, index_t ld, index_t n, index_t
 /// out[c] += sum_j weights[j] rows[j, c], rows [n, d] in place.
 void add_weighted_rows(const float* weights, const float* rows, index_t ld, index_t n, index_t d, float* out);
 
-/// The factor of 2^x = exp(y) as the softmax kernels use it: x = y * log2(e), rounded once per row maximum.
+/// The factor of 2^x = exp(y) as the kernels use it: x = y * log2(e).
 inline constexpr float k_log2_e = 1.44269504f;
-
-/// One step of the online softmax on a tile (Milakov and Gimelshein 2018, algorithm 3). Per row r: takes the
-/// new maximum m into row_max[r]; when it moved, scales row_sum[r] and o[r, :] to it; scores become
-/// exp2(score * k_log2_e - fl(m * k_log2_e)) and their sum is added to row_sum[r]. The rounding of the shift is the
-/// same for a whole row, so it cancels. Relative error of a weight <= 3e-7 besides that of its score. Masked scores
-/// hold -infinity and become 0; a NaN among the scores makes row_sum and the weight NaN.
-/// @pre n_cols and d_o are multiples of k_row_pad; row_max starts at -infinity
-void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
-                    double* row_sum, float* o, index_t ldo, index_t d_o);
-
-/// The way back through the softmax of a tile: weights = exp2(score * k_log2_e - fl(row_max * k_log2_e)) * row_inverse,
-/// d_scores: in d loss / d weight, out weights * (d_scores - row_mean[r]). Rows with row_inverse 0 become 0.
-void softmax_backward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                      index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean);
-
-/// weights *= row_inverse[r];  d_scores = slope * (d_scores - row_mean[r]) * row_inverse[r].
-void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                    index_t n_cols, const float* row_inverse, const float* row_mean);
 
 /// sum_c x[c] y[c], in double.
 double dot(const float* x, const float* y, index_t n);

@@ -13,12 +13,28 @@ HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
 namespace HWY_NAMESPACE {
 
-/// 2^x for x <= 127; exactly 0 for x <= -127, -infinity included; NaN stays NaN. Relative error <= 2.2e-7: minimax
-/// polynomial of degree 5 on [-1/2, 1/2] (Remez, coefficients rounded to float), evaluated with FMA; half the
-/// instructions of hn::Exp, which also has no way to leave out the product with log2(e).
+/// 2^x for x < 128; 0 where float32 has none smaller, -infinity included (below the normal numbers only with AVX-512); NaN
+/// stays NaN. Relative error <= 2.2e-7, with AVX-512 1.4e-7: minimax polynomial of degree 5 (Remez, coefficients
+/// rounded to float) on an interval of length 1, evaluated with FMA; half the instructions of hn::Exp, which also has no way
+/// to leave out the product with log2(e).
 template <class D, class V = hwy::HWY_NAMESPACE::Vec<D>>
 HWY_INLINE V exp2(D f, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET <= HWY_AVX3
+  // x - floor(x), and a product with 2^floor(x) that knows infinities and subnormal numbers: five multiply-adds and two
+  // instructions beside them on other pipes, with neither a clamp nor integers.
+  if constexpr (hn::MaxLanes(D()) == 16) {
+    constexpr int k_floor = 9;  // no fraction bits, downwards, silent
+    const V rest(V{_mm512_reduce_ps(x.raw, k_floor)});
+    V p = hn::Set(f, 0.0018756279023364186f);
+    p = hn::MulAdd(p, rest, hn::Set(f, 0.0089945578947663307f));
+    p = hn::MulAdd(p, rest, hn::Set(f, 0.055821284651756287f));
+    p = hn::MulAdd(p, rest, hn::Set(f, 0.24015571177005768f));
+    p = hn::MulAdd(p, rest, hn::Set(f, 0.69315272569656372f));
+    p = hn::MulAdd(p, rest, hn::Set(f, 0.99999994039535522f));
+    return V{_mm512_scalef_ps(p.raw, x.raw)};
+  }
+#endif
   const hn::Rebind<std::int32_t, D> bits;
   // x86 max gives its second argument when one is NaN: NaN passes.
   x = hn::Max(hn::Set(f, -127.0f), x);

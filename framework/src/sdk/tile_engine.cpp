@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attention_kernels.hpp"
 #include "borel/error.hpp"
+#include "softmax_kernels.hpp"
 #include "tile_pass.hpp"
 
 namespace borel {
@@ -12,6 +12,7 @@ namespace borel {
 TileMethod::~TileMethod() = default;
 bool TileMethod::rounds_to_bf16() const { return false; }
 double TileMethod::row_scale(const AttentionCall&, index_t, index_t) const { return 1; }
+bool TileMethod::transforms() const { return true; }
 void TileMethod::transform(const AttentionCall&, ScoreTile&) const {}
 float TileMethod::sink(const AttentionCall&, index_t, index_t) const {
   return -std::numeric_limits<float>::infinity();
@@ -97,11 +98,11 @@ class BlockOutput {
     if (statistic == RowStatistic::whole_row)
       whole_rows(block);
     else
-      for (auto [t, last] = pass_.tiles(block.r0, block.r1); t < last; ++t) {
-        const ActiveColumns active = pass_.scores(block, t, tile_.data(), k_keys);
-        if (active.all.size() == 0) continue;
-        weigh(block, t, active, statistic);
-        pass_.add_values(block, t, active, tile_.data(), k_keys, o_.data());
+      // The last tile first: in causal rows it holds masked pairs, and the rows' first maxima are made with it; biases that
+      // fall with the distance are the largest there.
+      for (auto [first, t] = pass_.tiles(block.r0, block.r1); t-- > first;) {
+        const ActiveColumns active = weights(block, t, statistic);
+        if (active.all.size() > 0) pass_.add_values(block, t, active, tile_.data(), k_keys, o_.data());
       }
     for (index_t r = 0; r < n; ++r) {
       const double factor = 1 / denominator(block, r, statistic);  // 0 for a row without keys
@@ -119,6 +120,16 @@ class BlockOutput {
   }
 
  private:
+  /// Unnormalised weights of a tile, in tile_; which of its columns those are.
+  ActiveColumns weights(QueryBlock& block, index_t t, RowStatistic statistic) {
+    if (statistic == RowStatistic::online_max &&
+        pass_.softmax_weights(block, t, max_.data(), sum_.data(), tile_.data(), k_keys))
+      return ActiveColumns::whole(pass_.n_keys(t));
+    const ActiveColumns active = pass_.scores(block, t, tile_.data(), k_keys);
+    if (active.all.size() > 0) weigh(block, t, active, statistic);
+    return active;
+  }
+
   void weigh(const QueryBlock& block, index_t t, const ActiveColumns& active, RowStatistic statistic) {
     const index_t n = block.n_rows();
     float* const first = tile_.data() + active.all.lo;
@@ -149,9 +160,7 @@ class BlockOutput {
     tile::whole_row_scores(pass_, block, rows.data(), ld);
     for (index_t r = 0; r < n; ++r)
       tile::whole_row_weights(method_, pass_, block, r, first * k_keys, rows.data() + r * ld, ld);
-    ActiveColumns all;
-    all.n_groups = 1;
-    all.all = all.groups[0] = {0, k_keys};
+    const ActiveColumns all = ActiveColumns::whole(k_keys);
     for (index_t t = first; t < last; ++t) {
       const float* weights = rows.data() + (t - first) * k_keys;
       bool seen = false;  // sparse rows leave whole tiles without a weight

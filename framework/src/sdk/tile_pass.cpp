@@ -96,6 +96,25 @@ ActiveColumns TilePass::scores(QueryBlock& block, index_t tile, float* out, inde
   return active;
 }
 
+bool TilePass::softmax_weights(QueryBlock& block, index_t tile, const float* row_max, double* row_sum,
+                               float* out, index_t ld) const {
+  const index_t n = block.n_rows(), d = call_.d_k(), n_cols = n_keys(tile);
+  if (!packed_ || bf16_ || method_.transforms() || n_cols % kernels::k_row_pad != 0) return false;
+  const TileBox area = box(block.r0, block.r1, tile);
+  if (visibility(area) != Cover::all) return false;
+  const std::optional<std::size_t> v = only_variant(area);
+  if (!v || std::any_of(row_max, row_max + n, [](float m) { return m == k_masked; })) return false;
+  hold(block, tile);
+  fetch_some(block);
+  const float* keys = packed_floats(block, tile) + static_cast<index_t>(*v) * record_.key_size;
+  const float* bias = nullptr;
+  if (plan_ && plan_->bias)
+    bias = plan_->bias->data() + block.head * plan_->bias_width + plan_->bias_zero + area.j0 - area.i0;
+  return kernels::score_softmax({queries(block, *v, tile), d_pad_, 1},
+                                {keys, kernels::k_row_pad, kernels::k_row_pad * d}, d, row_max, bias, row_sum,
+                                out, ld, n, n_cols);
+}
+
 ScoreTile TilePass::view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
                          index_t ld) const {
   return {scores + active.all.lo,
@@ -242,18 +261,18 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
 /// One product where one variant holds for the whole tile; else one per variant that holds for some pair.
 void TilePass::raw_scores(QueryBlock& block, index_t tile, const TileBox& area, const ActiveColumns& active,
                           float* out, index_t ld) const {
-  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
-  parts(area, at_work);
-  if (at_work.size() == 1 && at_work[0].held == Cover::all) {
+  if (const std::optional<std::size_t> v = only_variant(area)) {
     for (index_t g = 0; g < active.n_groups; ++g) {
       const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
       const index_t first = active.n_groups == 1 ? block.r0 : block.r0 + g * k_group_rows,
                     last = active.n_groups == 1 ? block.r1 : std::min(block.r1, first + k_group_rows);
       fetch_some(block);
-      multiply(block, at_work[0].variant, tile, first, last, columns, out, ld);
+      multiply(block, *v, tile, first, last, columns, out, ld);
     }
     return;
   }
+  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
+  parts(area, at_work);
   const Scratch<float> other(k_rows * k_keys);
   for (const Part& part : at_work) {
     if (!variants_[part.variant].band) {

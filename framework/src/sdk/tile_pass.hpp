@@ -14,15 +14,17 @@
 #include "attention_kernels.hpp"
 #include "bf16_kernels.hpp"
 #include "borel/draft/tile_engine.hpp"
+#include "softmax_kernels.hpp"
 #include "tile_geometry.hpp"
 
 namespace borel::tile {
 
 using kernels::Bf16Pair;
 
-// 48 x 128 scores (24 KB) stay in the first cache level beside a panel of keys; 48 and 12 are multiples of the kernels'
-// register blocks.
+// 48 x 128 scores (24 KB) stay in the first cache levels beside a few panels of keys; 48 and 12 are multiples of the
+// kernels' register blocks.
 inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
+static_assert(k_rows <= kernels::k_most_fused_rows);
 // Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
 inline constexpr index_t k_whole_rows = 24;
 // A task that packs for itself takes rows for this many times the tiles that it holds: a third is packed twice.
@@ -110,6 +112,9 @@ struct ActiveColumns {
   bool has_masked = false;
   index_t n_groups = 0;                               ///< of k_group_rows rows; 1 = all rows alike
   std::array<ColumnRange, k_max_groups> groups = {};  ///< inside `all`; may be empty
+  static ActiveColumns whole(index_t n_cols) {
+    return {.all = {0, n_cols}, .n_groups = 1, .groups = {ColumnRange{0, n_cols}}};
+  }
 };
 
 enum class Packing { scores, forward, forward_bf16, backward };
@@ -153,6 +158,11 @@ class TilePass {
   /// Transformed scores of the active columns, [rows, k_keys] with row stride ld: -infinity where masked and beyond n_k.
   /// Other columns are not written.
   ActiveColumns scores(QueryBlock& block, index_t tile, float* out, index_t ld) const;
+  /// Weights of a tile of which all pairs are visible, made in one go with their product, out [rows, k_keys]; row_sum
+  /// becomes what it would by scores() and online_softmax(). Of those two bit for bit the same; false, and row_sum as it
+  /// was, where they are needed.
+  bool softmax_weights(QueryBlock& block, index_t tile, const float* row_max, double* row_sum, float* out,
+                       index_t ld) const;
   /// The active columns that exist, as methods see them.
   ScoreTile view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
                  index_t ld) const;
@@ -232,6 +242,8 @@ class TilePass {
   void raw_scores(QueryBlock& block, index_t tile, const TileBox& area, const ActiveColumns& active,
                   float* out, index_t ld) const;
   void add_bias(index_t head, const TileBox& area, const ColumnRange& columns, float* out, index_t ld) const;
+  /// The variant that holds for all pairs of the area, if one does.
+  std::optional<std::size_t> only_variant(const TileBox& area) const;
   Cover visibility(const TileBox& area) const;
   ColumnRange visible_columns(const TileBox& area) const;
   void hide(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* out, index_t ld) const;

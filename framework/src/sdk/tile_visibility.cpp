@@ -57,6 +57,13 @@ void TilePass::parts(const TileBox& area, std::vector<Part>& out) const {
   if (uncovered > 0) out.insert(out.begin(), {plain, Cover::part});
 }
 
+std::optional<std::size_t> TilePass::only_variant(const TileBox& area) const {
+  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
+  parts(area, at_work);
+  if (at_work.size() == 1 && at_work[0].held == Cover::all) return at_work[0].variant;
+  return std::nullopt;
+}
+
 bool TilePass::holds(const Part& part, index_t i, index_t j) const {
   if (const Band* band = variants_[part.variant].band) return band->region.contains(i, j);
   for (const Variant& variant : variants_)

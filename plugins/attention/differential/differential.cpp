@@ -57,6 +57,7 @@ class Differential final : public borel::TileAttention {
   index_t plan_d_head(const AttentionContext& context) const override { return context.d_k / 2; }
 
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return false; }
   double scale(const AttentionCall& half) const override {
     return 1 / std::sqrt(static_cast<double>(half.d_k()));
   }

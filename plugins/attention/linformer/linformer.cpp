@@ -63,6 +63,7 @@ class Linformer final : public borel::Attention, public borel::TileMethod, publi
   }
 
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return false; }
   double scale(const AttentionCall& call) const override {
     return 1 / std::sqrt(static_cast<double>(call.d_k()));
   }

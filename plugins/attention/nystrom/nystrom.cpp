@@ -145,6 +145,7 @@ class Nystrom final : public borel::Attention, public borel::TileMethod, public 
     return {.causal = false, .order_dependent = true, .rows_interact = true, .max_error = 1e-3};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return false; }
   double scale(const AttentionCall& call) const override {
     return 1 / std::sqrt(static_cast<double>(call.d_k()));
   }

@@ -47,6 +47,7 @@ class QkNorm final : public borel::TileAttention {
     return {.row_normalised = true, .non_negative = true, .own_scale = true, .max_error = 5e-5};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return false; }
   double scale(const AttentionCall&) const override {
     return params_.learned || params_.scale == 0 ? 1 : params_.scale;
   }

@@ -62,6 +62,7 @@ class Softmax final : public borel::TileAttention {
             .max_error = params_.precision == Precision::bf16 ? k_bf16_error : 5e-5};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return params_.softcap != 0; }
   bool rounds_to_bf16() const override { return params_.precision == Precision::bf16; }
 
   double scale(const AttentionCall& call) const override {

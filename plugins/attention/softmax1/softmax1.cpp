@@ -30,6 +30,7 @@ class Softmax1 final : public borel::TileAttention {
     return {.non_negative = true, .own_scale = params_.scale != 0, .max_error = 5e-5};
   }
   borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
+  bool transforms() const override { return false; }
   double scale(const AttentionCall& call) const override {
     return params_.scale != 0 ? params_.scale : 1 / std::sqrt(static_cast<double>(call.d_k()));
   }

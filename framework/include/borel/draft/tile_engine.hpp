@@ -47,6 +47,9 @@ class BOREL_EXPORT TileMethod {
   virtual double row_scale(const AttentionCall& call, index_t head, index_t i) const;
   /// Scores -> scores, before any statistic: softcap, gates as bias. Masked entries must stay -infinity.
   virtual void transform(const AttentionCall& call, ScoreTile& tile) const;
+  /// Whether transform() may change anything. A method that leaves transform() alone, or knows that it does nothing, says
+  /// false: softmax then makes weights while the scores are in registers.
+  virtual bool transforms() const;
   /// Scores -> unnormalised weights in place, for statistics `none` and `sum`; masked entries must become 0.
   virtual void weigh(const AttentionCall& call, ScoreTile& tile) const;
   /// For `online_max`: logit of an extra key without a value in query row i of head h (softmax1, sinks); none
