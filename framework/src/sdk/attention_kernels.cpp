@@ -18,35 +18,13 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <int Rows, int Vectors, bool Accumulate>
-HWY_NOINLINE void multiply_block(const Left& a, const Right& b, float* out, index_t ldo, index_t n_inner) {
-  const Floats f;
-  Sums<Rows, Vectors> sums;
-  HWY_UNROLL(16)
-  for (int r = 0; r < Rows; ++r) {
-    HWY_UNROLL(16)
-    for (int v = 0; v < Vectors; ++v)
-      sums.at[r][v] = Accumulate ? hn::LoadU(f, out + r * ldo + v * k_lanes) : hn::Zero(f);
-  }
-  add_products(a, b, n_inner, sums);
-  HWY_UNROLL(16)
-  for (int r = 0; r < Rows; ++r) {
-    HWY_UNROLL(16)
-    for (int v = 0; v < Vectors; ++v) hn::StoreU(sums.at[r][v], f, out + r * ldo + v * k_lanes);
-  }
-}
-
 // All rows of a block of columns before the next: its panels stay in the first cache levels.
 void Multiply(const Left& a, const Right& b, float* out, index_t ldo, index_t n_rows, index_t n_inner,
               index_t n_cols, bool accumulate) {
   for_column_blocks(n_cols, [&]<int Vectors>(std::integral_constant<int, Vectors>, index_t c) {
     const Right right = from_column(b, c);
     for_row_blocks<block_rows(Vectors)>(n_rows, [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
-      const Left left{a.data + r * a.row, a.row, a.inner};
-      if (accumulate)
-        multiply_block<Rows, Vectors, true>(left, right, out + r * ldo + c, ldo, n_inner);
-      else
-        multiply_block<Rows, Vectors, false>(left, right, out + r * ldo + c, ldo, n_inner);
+      multiply_block<Rows, Vectors>(from_row(a, r), right, out + r * ldo + c, ldo, n_inner, accumulate);
     });
   });
 }

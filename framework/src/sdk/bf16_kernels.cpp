@@ -168,24 +168,36 @@ namespace {
 #if HWY_ARCH_X86_64
 #define BOREL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
 
-template <int Rows, int Panels>
-BOREL_AVX512_BF16 inline void multiply_block(const Bf16Pair* a, index_t lda, const Bf16Pair* b, index_t panel,
-                                             float* out, index_t ldo, index_t n_pairs, bool accumulate) {
+constexpr int k_block_rows = 6;  // with four panels most of the 32 registers, as in product-inl.hpp
+
+// Loops over registers are unrolled early, or the compiler keeps the sums in memory as well.
+template <int Rows, int Panels, bool Accumulate>
+BOREL_AVX512_BF16 HWY_NOINLINE void multiply_block(const Bf16Pair* a, index_t lda, const Bf16Pair* b,
+                                                   index_t panel, float* out, index_t ldo, index_t n_pairs) {
   __m512 sum[Rows][Panels];
-  for (int r = 0; r < Rows; ++r)
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
     for (int c = 0; c < Panels; ++c)
-      sum[r][c] = accumulate ? _mm512_loadu_ps(out + r * ldo + c * k_row_pad) : _mm512_setzero_ps();
+      sum[r][c] = Accumulate ? _mm512_loadu_ps(out + r * ldo + c * k_row_pad) : _mm512_setzero_ps();
+  }
   for (index_t p = 0; p < n_pairs; ++p) {
     __m512bh right[Panels];
+    HWY_UNROLL(16)
     for (int c = 0; c < Panels; ++c)
       right[c] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + c * panel + p * k_row_pad));
+    HWY_UNROLL(16)
     for (int r = 0; r < Rows; ++r) {
       const auto left = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(a[r * lda + p])));
+      HWY_UNROLL(16)
       for (int c = 0; c < Panels; ++c) sum[r][c] = _mm512_dpbf16_ps(sum[r][c], left, right[c]);
     }
   }
-  for (int r = 0; r < Rows; ++r)
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
     for (int c = 0; c < Panels; ++c) _mm512_storeu_ps(out + r * ldo + c * k_row_pad, sum[r][c]);
+  }
 }
 
 BOREL_AVX512_BF16 void round_rows(const float* rows, index_t ld, index_t n, index_t d, Bf16Pair* out,
@@ -204,16 +216,18 @@ BOREL_AVX512_BF16 void round_rows(const float* rows, index_t ld, index_t n, inde
 }
 
 template <int Panels>
-BOREL_AVX512_BF16 void multiply_panels(const Bf16Pair* a, index_t lda, const Bf16Pair* b, index_t panel,
-                                       float* out, index_t ldo, index_t n_rows, index_t n_pairs,
-                                       bool accumulate) {
+void multiply_panels(const Bf16Pair* a, index_t lda, const Bf16Pair* b, index_t panel, float* out,
+                     index_t ldo, index_t n_rows, index_t n_pairs, bool accumulate) {
   index_t r = 0;
-  for (; r + 12 <= n_rows; r += 12)
-    multiply_block<12, Panels>(a + r * lda, lda, b, panel, out + r * ldo, ldo, n_pairs, accumulate);
-  for (; r + 4 <= n_rows; r += 4)
-    multiply_block<4, Panels>(a + r * lda, lda, b, panel, out + r * ldo, ldo, n_pairs, accumulate);
-  for (; r < n_rows; ++r)
-    multiply_block<1, Panels>(a + r * lda, lda, b, panel, out + r * ldo, ldo, n_pairs, accumulate);
+  const auto blocks = [&]<int Rows>(std::integral_constant<int, Rows>) {
+    constexpr auto multiply_and_set = multiply_block<Rows, Panels, false>,
+                   multiply_and_add = multiply_block<Rows, Panels, true>;
+    for (; r + Rows <= n_rows; r += Rows)
+      (accumulate ? multiply_and_add : multiply_and_set)(a + r * lda, lda, b, panel, out + r * ldo, ldo,
+                                                         n_pairs);
+  };
+  blocks(std::integral_constant<int, k_block_rows>());
+  blocks(std::integral_constant<int, 1>());
 }
 
 bool processor_has_bf16() {
@@ -244,6 +258,8 @@ bool multiply_bf16_native([[maybe_unused]] const Bf16Pair* a, [[maybe_unused]] i
 #if HWY_ARCH_X86_64
   if (!processor_has_bf16()) return false;
   index_t c = 0;
+  for (; c + 4 * k_row_pad <= n_cols; c += 4 * k_row_pad, b += 4 * panel)
+    multiply_panels<4>(a, lda, b, panel, out + c, ldo, n_rows, n_pairs, accumulate);
   for (; c + 2 * k_row_pad <= n_cols; c += 2 * k_row_pad, b += 2 * panel)
     multiply_panels<2>(a, lda, b, panel, out + c, ldo, n_rows, n_pairs, accumulate);
   if (c < n_cols) multiply_panels<1>(a, lda, b, panel, out + c, ldo, n_rows, n_pairs, accumulate);

@@ -5,79 +5,36 @@
 #include <hwy/foreach_target.h>  // compiles the rest of this file once per instruction set
 #include <hwy/highway.h>
 
+#include "product-inl.hpp"
+
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
 namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, k_row_pad>;
-using Vec = hn::Vec<Floats>;
-
-// Register block: accumulators, the vectors of b and one broadcast must fit the register file.
-#if HWY_TARGET <= HWY_AVX3
-constexpr index_t k_rows = 12;  // 32 registers
-#else
-constexpr index_t k_rows = 6;  // 16 registers
-#endif
 
 HWY_INLINE index_t lane_count() { return static_cast<index_t>(hn::Lanes(Floats())); }
 
-template <index_t Rows, index_t Vectors>
-HWY_INLINE void product_block(const Left& a, const float* HWY_RESTRICT b, index_t ldb,
-                              float* HWY_RESTRICT out, index_t ldo, index_t n_inner, bool accumulate) {
-  const Floats f;
-  const index_t lanes = lane_count(), row = a.row;
-  Vec sum[Rows][Vectors];
-  for (index_t r = 0; r < Rows; ++r)
-    for (index_t c = 0; c < Vectors; ++c)
-      sum[r][c] = accumulate ? hn::LoadU(f, out + r * ldo + c * lanes) : hn::Zero(f);
-  const float* at = a.data;
-  for (index_t k = 0; k < n_inner; ++k, at += a.inner, b += ldb) {
-    Vec right[Vectors];
-    for (index_t c = 0; c < Vectors; ++c) right[c] = hn::LoadU(f, b + c * lanes);
-    for (index_t r = 0; r < Rows; ++r) {
-      const Vec left = hn::Set(f, at[r * row]);
-      for (index_t c = 0; c < Vectors; ++c) sum[r][c] = hn::MulAdd(left, right[c], sum[r][c]);
-    }
-  }
-  for (index_t r = 0; r < Rows; ++r)
-    for (index_t c = 0; c < Vectors; ++c) hn::StoreU(sum[r][c], f, out + r * ldo + c * lanes);
-}
-
-template <index_t Rows>
-HWY_INLINE void product_rows(Left a, const float* b, index_t ldb, float* out, index_t ldo, index_t r,
-                             index_t n_inner, index_t c, bool two_vectors, bool accumulate, Shape shape) {
-  if (shape == Shape::lower_out && c >= r + Rows) return;
-  a.data += r * a.row;
-  index_t begin = 0, end = n_inner;
-  if (shape == Shape::lower_in) end = std::min(n_inner, r + Rows);
-  if (shape == Shape::upper_in) begin = std::min(r, n_inner);
-  a.data += begin * a.inner;
-  const float* right = b + begin * ldb + c;
-  float* at = out + r * ldo + c;
-  if (two_vectors)
-    product_block<Rows, 2>(a, right, ldb, at, ldo, end - begin, accumulate);
-  else
-    product_block<Rows, 1>(a, right, ldb, at, ldo, end - begin, accumulate);
-}
-
 void Product(const Left& a, const float* b, index_t ldb, float* out, index_t ldo, index_t n_rows,
              index_t n_inner, index_t n_cols, bool accumulate, Shape shape) {
-  const index_t lanes = lane_count();
-  for (index_t c = 0; c < n_cols;) {  // a panel of b stays in L1 while all rows pass
-    const bool two = c + 2 * lanes <= n_cols;
-    index_t r = 0;
-    for (; r + k_rows <= n_rows; r += k_rows)
-      product_rows<k_rows>(a, b, ldb, out, ldo, r, n_inner, c, two, accumulate, shape);
-    for (; r + 4 <= n_rows; r += 4)
-      product_rows<4>(a, b, ldb, out, ldo, r, n_inner, c, two, accumulate, shape);
-    for (; r < n_rows; ++r) product_rows<1>(a, b, ldb, out, ldo, r, n_inner, c, two, accumulate, shape);
-    c += two ? 2 * lanes : lanes;
-  }
+  const auto columns = [&]<int Vectors>(std::integral_constant<int, Vectors>, index_t c) {
+    for_row_blocks<block_rows(Vectors)>(n_rows, [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
+      if (shape == Shape::lower_out && c >= r + Rows) return;
+      const index_t begin = shape == Shape::upper_in ? std::min(r, n_inner) : 0,
+                    end = shape == Shape::lower_in ? std::min(n_inner, r + Rows) : n_inner;
+      Left left = from_row(a, r);
+      left.data += begin * a.inner;
+      multiply_block<Rows, Vectors>(left, {b + begin * ldb + c, ldb, k_row_pad}, out + r * ldo + c, ldo,
+                                    end - begin, accumulate);
+    });
+  };
+  if (shape == Shape::lower_out)  // narrow blocks: more of them lie above the diagonal
+    for_column_blocks<2>(n_cols, columns);
+  else
+    for_column_blocks(n_cols, columns);
 }
 
 void Transpose(const float* in, index_t ld_in, index_t n_rows, index_t n_cols, float* out, index_t ldo) {
@@ -243,6 +200,7 @@ HWY_INLINE void add_row(const float* from, float factor, float* to, index_t n_co
 
 void SolveUnitLower(const float* minus_m, index_t ldm, float* u, index_t ldu, index_t n, index_t n_cols,
                     bool transposed_system) {
+  constexpr index_t k_rows = block_rows(k_block_vectors);
   const index_t n_blocks = (n + k_rows - 1) / k_rows;
   for (index_t step = 0; step < n_blocks; ++step) {
     const index_t block = transposed_system ? n_blocks - 1 - step : step;

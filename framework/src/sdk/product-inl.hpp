@@ -64,6 +64,35 @@ HWY_INLINE void add_products(const Left& a, const Right& b, index_t n_inner, Sum
   }
 }
 
+template <int Rows, int Vectors, bool Accumulate>
+HWY_NOINLINE void multiply_block_as(const Left& a, const Right& b, float* out, index_t ldo, index_t n_inner) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const Floats f;
+  Sums<Rows, Vectors> sums;
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < Vectors; ++v)
+      sums.at[r][v] = Accumulate ? hn::LoadU(f, out + r * ldo + v * k_lanes) : hn::Zero(f);
+  }
+  add_products(a, b, n_inner, sums);
+  HWY_UNROLL(16)
+  for (int r = 0; r < Rows; ++r) {
+    HWY_UNROLL(16)
+    for (int v = 0; v < Vectors; ++v) hn::StoreU(sums.at[r][v], f, out + r * ldo + v * k_lanes);
+  }
+}
+
+/// out = a b, or out += a b, for one block.
+template <int Rows, int Vectors>
+HWY_INLINE void multiply_block(const Left& a, const Right& b, float* out, index_t ldo, index_t n_inner,
+                               bool accumulate) {
+  if (accumulate)
+    multiply_block_as<Rows, Vectors, true>(a, b, out, ldo, n_inner);
+  else
+    multiply_block_as<Rows, Vectors, false>(a, b, out, ldo, n_inner);
+}
+
 /// Calls body(integral constant: rows, first row) until all rows are done, most of them `Most` at a time.
 template <int Most, class Body>
 HWY_INLINE void for_row_blocks(index_t n_rows, Body&& body) {
@@ -77,16 +106,16 @@ HWY_INLINE void for_row_blocks(index_t n_rows, Body&& body) {
   blocks(std::integral_constant<int, 1>());
 }
 
-/// Calls body(integral constant: vectors, first column) until all columns are done. Five vectors are three and two: a
-/// block of one multiplies once for every broadcast.
-template <class Body>
+/// Calls body(integral constant: vectors, first column) until all columns are done, most of them `Most` vectors at a time.
+/// Five vectors are three and two: a block of one multiplies once for every broadcast.
+template <int Most = k_block_vectors, class Body>
 HWY_INLINE void for_column_blocks(index_t n_cols, Body&& body) {
   index_t c = 0;
   const auto block = [&]<int Vectors>(std::integral_constant<int, Vectors> vectors) {
     body(vectors, c);
     c += Vectors * k_lanes;
   };
-  if constexpr (k_block_vectors == 4) {
+  if constexpr (Most == 4) {
     for (; n_cols - c == 4 * k_lanes || n_cols - c > 5 * k_lanes;) block(std::integral_constant<int, 4>());
     if (n_cols - c >= 3 * k_lanes) block(std::integral_constant<int, 3>());
   }
@@ -94,7 +123,8 @@ HWY_INLINE void for_column_blocks(index_t n_cols, Body&& body) {
   if (c < n_cols) block(std::integral_constant<int, 1>());
 }
 
-/// The panels from column c on.
+/// The operands from row r and from column c on.
+HWY_INLINE Left from_row(const Left& a, index_t r) { return {a.data + r * a.row, a.row, a.inner}; }
 HWY_INLINE Right from_column(const Right& b, index_t c) {
   return {b.data + c / k_row_pad * b.panel + c % k_row_pad, b.row, b.panel};
 }

@@ -160,7 +160,7 @@ bool ScoreSoftmax(const Left& a, const Right& b, index_t n_inner, const float* r
   for_column_blocks(n_cols, [&]<int Vectors>(std::integral_constant<int, Vectors>, index_t c) {
     const Right right = from_column(b, c);
     for_row_blocks<block_rows(Vectors)>(n_rows, [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
-      const Left left{a.data + r * a.row, a.row, a.inner};
+      const Left left = from_row(a, r);
       float *const sum = sums + r * k_lanes, *const weights = out + r * ldo + c;
       largest = bias ? softmax_block<Rows, Vectors, true>(left, right, n_inner, row_max + r, bias + c - r,
                                                           sum, weights, ldo, largest)

@@ -197,9 +197,7 @@ class Backward {
     const Scratch<float> scores(n * ld), weights(n * ld), d_scores(n * ld);
     whole_row_scores(pass_, block, scores.data(), ld);
     std::copy_n(scores.data(), n * ld, weights.data());
-    ActiveColumns all;
-    all.n_groups = 1;
-    all.all = all.groups[0] = {0, k_keys};
+    const ActiveColumns all = ActiveColumns::whole(k_keys);
     for (index_t t = first; t < last; ++t)
       pass_.multiply_values(block, t, all, work.d_o.data(), d_scores.data() + (t - first) * k_keys, ld);
     for (index_t r = 0; r < n; ++r) {
