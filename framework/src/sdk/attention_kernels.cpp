@@ -164,23 +164,24 @@ void AddRow(float* HWY_RESTRICT row, const float* HWY_RESTRICT bias, index_t n) 
   for (; c < n; ++c) row[c] += bias[c];
 }
 
-void RotateHalves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
-                  index_t n_pairs) {
+void RotateHalves(const float* in, index_t ldi, const float* cosine, const float* sine, index_t n,
+                  index_t n_pairs, float* out, index_t ldo) {
   const Floats f;
   for (index_t t = 0; t < n; ++t) {
-    float *HWY_RESTRICT x = rows + t * ld, *HWY_RESTRICT y = x + n_pairs;
+    const float *x = in + t * ldi, *y = x + n_pairs;
+    float *to_x = out + t * ldo, *to_y = to_x + n_pairs;
     const float *HWY_RESTRICT c = cosine + t * n_pairs, *HWY_RESTRICT s = sine + t * n_pairs;
     index_t m = 0;
     for (; m + k_lanes <= n_pairs; m += k_lanes) {
       const Vec real = hn::LoadU(f, x + m), imaginary = hn::LoadU(f, y + m);
       const Vec turn_c = hn::LoadU(f, c + m), turn_s = hn::LoadU(f, s + m);
-      hn::StoreU(hn::NegMulAdd(imaginary, turn_s, hn::Mul(real, turn_c)), f, x + m);
-      hn::StoreU(hn::MulAdd(real, turn_s, hn::Mul(imaginary, turn_c)), f, y + m);
+      hn::StoreU(hn::NegMulAdd(imaginary, turn_s, hn::Mul(real, turn_c)), f, to_x + m);
+      hn::StoreU(hn::MulAdd(real, turn_s, hn::Mul(imaginary, turn_c)), f, to_y + m);
     }
     for (; m < n_pairs; ++m) {
       const float real = x[m], imaginary = y[m];
-      x[m] = real * c[m] - imaginary * s[m];
-      y[m] = real * s[m] + imaginary * c[m];
+      to_x[m] = real * c[m] - imaginary * s[m];
+      to_y[m] = real * s[m] + imaginary * c[m];
     }
   }
 }
@@ -290,9 +291,9 @@ void scale_row(const float* row, float factor, index_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(ScaleRow)(row, factor, n, out);
 }
 void add_row(float* row, const float* bias, index_t n) { HWY_DYNAMIC_DISPATCH(AddRow)(row, bias, n); }
-void rotate_halves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
-                   index_t n_pairs) {
-  HWY_DYNAMIC_DISPATCH(RotateHalves)(rows, ld, cosine, sine, n, n_pairs);
+void rotate_halves(const float* in, index_t ldi, const float* cosine, const float* sine, index_t n,
+                   index_t n_pairs, float* out, index_t ldo) {
+  HWY_DYNAMIC_DISPATCH(RotateHalves)(in, ldi, cosine, sine, n, n_pairs, out, ldo);
 }
 void sine_cosine(const double* angles, index_t n, float* cosine, float* sine) {
   HWY_DYNAMIC_DISPATCH(SineCosine)(angles, n, cosine, sine);

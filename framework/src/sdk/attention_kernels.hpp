@@ -63,9 +63,9 @@ void scale_row(const float* row, float factor, index_t n, float* out);
 /// row[c] += bias[c]
 void add_row(float* row, const float* bias, index_t n);
 
-/// Rotates rows [n, 2 n_pairs] with components paired (m, m + n_pairs): x' = x c - y s, y' = x s + y c. In place.
-void rotate_halves(float* rows, index_t ld, const float* cosine, const float* sine, index_t n,
-                   index_t n_pairs);
+/// Rotates rows [n, 2 n_pairs] with components paired (m, m + n_pairs): x' = x c - y s, y' = x s + y c. out may be in.
+void rotate_halves(const float* in, index_t ldi, const float* cosine, const float* sine, index_t n,
+                   index_t n_pairs, float* out, index_t ldo);
 
 /// Cosine and sine of n angles in radians. Absolute error <= 1e-7 for |angle| <= 1e8: turns are removed in
 /// double.

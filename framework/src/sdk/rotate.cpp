@@ -63,8 +63,10 @@ void apply_rotation(const PositionPlan& plan, const Band& band, std::span<const 
   const bool interleaved = plan.pairing == Pairing::interleaved;
   if (cosine && !interleaved && !band.log_amplitude) {
     for (index_t t = 0; t < in.shape(0) && in.data() != out.data(); ++t)
-      std::ranges::copy(in.row(t), out.row(t).begin());
-    return kernels::rotate_halves(out.data(), out.stride(0), cosine, sine, in.shape(0), n_pairs);
+      std::ranges::copy(in.row(t).subspan(static_cast<std::size_t>(plan.n_rot_dims)),
+                        out.row(t).begin() + plan.n_rot_dims);
+    return kernels::rotate_halves(in.data(), in.stride(0), cosine, sine, in.shape(0), n_pairs, out.data(),
+                                  out.stride(0));
   }
   for (index_t t = 0; t < in.shape(0); ++t) {
     const float* x = in.data() + t * in.stride(0);

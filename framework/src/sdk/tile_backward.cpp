@@ -300,8 +300,7 @@ class Backward {
       for (index_t v = 0; v < n_variants_; ++v) {
         const Variant& variant = pass_.variants()[static_cast<std::size_t>(v)];
         const TensorView<float, 2> g(v == 0 ? total.data() : slope.data(), {n_rows, d});
-        pass_.copy_rows(true, head, r0, q);
-        pass_.rotate(variant, true, r0, false, q);
+        pass_.turned_rows(variant, true, head, r0, q);
         for (index_t r = 0; r < n_rows; ++r) {
           const double row_scale = method_.row_scale(call_, head, r0 + r + call_.query_offset);
           const double factor = pass_.factor(variant, head, r0 + r);
@@ -319,7 +318,7 @@ class Backward {
         }
         if (wants_angle(variant))
           add_angles(variant, true, r0, q, g, d_angle[static_cast<std::size_t>(begin)]);
-        pass_.rotate(variant, true, r0, true, g);
+        pass_.rotate(variant, true, r0, true, g, g);
         if (v > 0) kernels::add_row(total.data(), slope.data(), n_rows * d);
       }
       map_backward(true, head, r0, d_rows);
@@ -355,11 +354,10 @@ class Backward {
         const TensorView<float, 2> g(is_first ? total.data() : slope.data(), {n, d});
         for (index_t r = 0; r < n; ++r) std::copy_n(d_keys(kv, v, j0 + r), d, g.row(r).data());
         if (wants_angle(variant)) {
-          pass_.copy_rows(false, kv, j0, k);
-          pass_.rotate(variant, false, j0, false, k);
+          pass_.turned_rows(variant, false, kv, j0, k);
           add_angles(variant, false, j0, k, g, d_angle[static_cast<std::size_t>(begin)]);
         }
-        pass_.rotate(variant, false, j0, true, g);
+        pass_.rotate(variant, false, j0, true, g, g);
         if (!is_first) kernels::add_row(total.data(), slope.data(), n * d);
         is_first = false;
       }

@@ -98,12 +98,7 @@ class BlockOutput {
     if (statistic == RowStatistic::whole_row)
       whole_rows(block);
     else
-      // The last tile first: in causal rows it holds masked pairs, and the rows' first maxima are made with it; biases that
-      // fall with the distance are the largest there.
-      for (auto [first, t] = pass_.tiles(block.r0, block.r1); t-- > first;) {
-        const ActiveColumns active = weights(block, t, statistic);
-        if (active.all.size() > 0) pass_.add_values(block, t, active, tile_.data(), k_keys, o_.data());
-      }
+      tile_by_tile(block, statistic);
     for (index_t r = 0; r < n; ++r) {
       const double factor = 1 / denominator(block, r, statistic);  // 0 for a row without keys
       const std::span<float> out = o.row(block.head, block.r0 + r);
@@ -120,6 +115,17 @@ class BlockOutput {
   }
 
  private:
+  /// The last tile first: in causal rows it holds masked pairs, and the rows' first maxima are made with it; biases that fall
+  /// with the distance are the largest there. Keys that are read where they lie come in the order of memory.
+  void tile_by_tile(QueryBlock& block, RowStatistic statistic) {
+    const auto [first, last] = pass_.tiles(block.r0, block.r1);
+    for (index_t i = 0; i < last - first; ++i) {
+      const index_t t = pass_.keys_are_packed() ? last - 1 - i : first + i;
+      const ActiveColumns active = weights(block, t, statistic);
+      if (active.all.size() > 0) pass_.add_values(block, t, active, tile_.data(), k_keys, o_.data());
+    }
+  }
+
   /// Unnormalised weights of a tile, in tile_; which of its columns those are.
   ActiveColumns weights(QueryBlock& block, index_t t, RowStatistic statistic) {
     if (statistic == RowStatistic::online_max &&
@@ -233,9 +239,10 @@ void forward_one_plan(const TileMethod& method, const AttentionCall& call, Tenso
     call.stop.throw_if_stopped();
     // The last blocks of a causal call are the longest: start with them, so that no thread is left with one
     // at the end. All blocks of a head before the next head, so that its keys stay in the cache.
-    const index_t b = n_blocks - 1 - begin % n_blocks, head = begin / n_blocks;
+    const index_t b = n_blocks - 1 - begin % n_blocks, head = begin / n_blocks, r0 = b * height;
     QueryBlock block = pass.block();
-    pass.load(block, head, b * height, std::min(call.n_q(), (b + 1) * height));
+    pass.load(block, head, r0, std::min(call.n_q(), r0 + height));
+    if (b > 0) pass.foresee(block, r0 - height, r0, o);  // by this thread, or by one that shares a cache
     BlockOutput(method, call, pass).run(block, o, saved);
   });
 }

@@ -122,7 +122,13 @@ void TilePass::hold(QueryBlock& block, index_t tile) const {
 void TilePass::foresee(QueryBlock& block, index_t r0, index_t r1, index_t r2,
                        const TensorView<float, 3>& o) const {
   // A tile is packed as a whole when a block first sees its last key.
-  block.ahead = {&o, {r0, r1, 0}, {tiles(r0, r1).first * k_keys, tiles(r1, r2).first * k_keys, 0}};
+  block.ahead = {&o,
+                 {r0, r1, 0, call_.h_q()},
+                 {tiles(r0, r1).first * k_keys, tiles(r1, r2).first * k_keys, 0, call_.h_kv()}};
+}
+
+void TilePass::foresee(QueryBlock& block, index_t r0, index_t r1, const TensorView<float, 3>& o) const {
+  block.ahead = {&o, {r0, r1, block.head, block.head + 1}, {}};
 }
 
 /// In the layout [n, h, d] the rows of one head lie too far apart for the processor to foresee them, and all rows of a
@@ -132,16 +138,16 @@ void TilePass::fetch_some(QueryBlock& block) const {
   const auto fetch = [](const auto& row) {
     for (std::size_t c = 0; c < row.size(); c += k_line) __builtin_prefetch(row.data() + c, 0, 2);
   };
-  const auto walk = [](RowCursor& at, index_t n_heads, auto&& visit) {
+  const auto walk = [](RowCursor& at, auto&& visit) {
     for (index_t i = 0; i < k_at_once && at.row < at.end; ++i) {
       visit(at.head, at.row);
-      if (++at.head == n_heads) at.head = 0, ++at.row;
+      if (++at.head == at.end_head) at.head = at.first_head, ++at.row;
     }
   };
   RowsAhead& ahead = block.ahead;
-  walk(ahead.keys, call_.h_kv(),
+  walk(ahead.keys,
        [&](index_t kv, index_t row) { fetch(call_.k.row(kv, row)), fetch(call_.v.row(kv, row)); });
-  walk(ahead.queries, call_.h_q(),
+  walk(ahead.queries,
        [&](index_t head, index_t row) { fetch(call_.q.row(head, row)), fetch(ahead.o->row(head, row)); });
 }
 

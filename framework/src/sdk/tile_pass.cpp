@@ -136,12 +136,24 @@ void TilePass::copy_rows(bool query_side, index_t head, index_t first, TensorVie
   if (!query_side && plan_->key_map) plan_->key_map->apply(head, first, rows);
 }
 
+void TilePass::turned_rows(const Variant& variant, bool query_side, index_t head, index_t first,
+                           TensorView<float, 2> out) const {
+  const bool is_mapped = plan_ && (query_side ? plan_->query_map != nullptr : plan_->key_map != nullptr);
+  if (variant.band && !is_mapped && out.shape(0) > 0) {
+    const TensorView<const float, 3>& from = query_side ? call_.q : call_.k;
+    return rotate(variant, query_side, first, false,
+                  {from.row(head, first).data(), out.shape(), {from.stride(1), 1}}, out);
+  }
+  copy_rows(query_side, head, first, out);
+  rotate(variant, query_side, first, false, out, out);
+}
+
 void TilePass::rotate(const Variant& variant, bool query_side, index_t first, bool inverse,
-                      TensorView<float, 2> rows) const {
-  if (!variant.band || rows.shape(0) == 0) return;
+                      TensorView<const float, 2> in, TensorView<float, 2> out) const {
+  if (!variant.band || in.shape(0) == 0) return;
   const Band& band = *variant.band;
   const PositionTable& table = query_side ? band.query_position : band.key_position;
-  auto positions = band_positions(table, band, first, rows.shape(0));
+  auto positions = band_positions(table, band, first, in.shape(0));
   double origin = first_position(table, band, first);
   int sign = query_side ? +1 : -1;
   std::vector<double> negated;
@@ -150,12 +162,12 @@ void TilePass::rotate(const Variant& variant, bool query_side, index_t first, bo
     for (double& p : negated) p = -p;
     positions = negated, origin = -origin, sign = -sign;
   }
-  if (!rotate_by_table_ || inverse) return rotate_rows(*plan_, band, positions, sign, origin, rows, rows);
+  if (!rotate_by_table_ || inverse) return rotate_rows(*plan_, band, positions, sign, origin, in, out);
   const float* cosine = query_side ? variant.cosine_q : variant.cosine_k;
   const float* sine = query_side ? variant.sine_q : variant.sine_k;
   const index_t at = first * n_pairs();
   apply_rotation(*plan_, band, positions, cosine ? cosine + at : nullptr, sine ? sine + at : nullptr, sign,
-                 origin, rows, rows);
+                 origin, in, out);
 }
 
 double TilePass::factor(const Variant& variant, index_t head, index_t r) const {
@@ -167,8 +179,7 @@ double TilePass::factor(const Variant& variant, index_t head, index_t r) const {
 /// Amplitudes are centred at the first row.
 void TilePass::make_queries(const Variant& variant, index_t head, index_t r0, index_t r1, float* out) const {
   const TensorView<float, 2> rows(out, {r1 - r0, call_.d_k()}, {d_pad_, 1});
-  copy_rows(true, head, r0, rows);
-  rotate(variant, true, r0, false, rows);
+  turned_rows(variant, true, head, r0, rows);
   for (index_t r = r0; r < r1; ++r) {
     const double by = factor(variant, head, r) * static_cast<double>(query_scale(r));
     for (float& x : rows.row(r - r0)) x *= static_cast<float>(by);

@@ -59,9 +59,9 @@ struct TileRecord {
   index_t size = 0;
 };
 
-/// Where a walk through rows of all heads has come to; heads of a row before the next row.
+/// Where a walk through rows of some heads has come to; heads of a row before the next row.
 struct RowCursor {
-  index_t row = 0, end = 0, head = 0;
+  index_t row = 0, end = 0, first_head = 0, end_head = 0, head = first_head;
 };
 
 /// Rows that the next blocks will read or write.
@@ -145,8 +145,11 @@ class TilePass {
             bf16_ ? size : 0};
   }
   void load(QueryBlock& block, index_t head, index_t r0, index_t r1) const;
-  /// After rows [r1, r2) of all heads come rows [r0, r1). What they need is fetched bit by bit, beside the products.
+  /// What comes next is fetched bit by bit, beside the products. After rows [r1, r2) of all heads, with the tiles that the
+  /// task packs for itself, come rows [r0, r1).
   void foresee(QueryBlock& block, index_t r0, index_t r1, index_t r2, const TensorView<float, 3>& o) const;
+  /// After the block come rows [r0, r1) of the same head.
+  void foresee(QueryBlock& block, index_t r0, index_t r1, const TensorView<float, 3>& o) const;
   /// Tiles [first, last) that hold the visible keys of rows [r0, r1); tiles between may still be empty.
   std::pair<index_t, index_t> tiles(index_t r0, index_t r1) const;
   TileBox box(index_t r0, index_t r1, index_t tile) const;
@@ -191,9 +194,12 @@ class TilePass {
   void amplify(const Band& band, index_t r0, index_t n_rows, index_t tile, const float* in, float* out) const;
   /// Rows of q or k from row `first` (query_side: head is a query head), mapped but not rotated.
   void copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const;
-  /// Rotates rows by a variant, in place, centred at the first row; inverse: the transposed map.
+  /// Rotates rows by a variant, centred at the first row; inverse: the transposed map. out may be in.
   void rotate(const Variant& variant, bool query_side, index_t first, bool inverse,
-              TensorView<float, 2> rows) const;
+              TensorView<const float, 2> in, TensorView<float, 2> out) const;
+  /// Rows of q or k as a variant reads them, without factors.
+  void turned_rows(const Variant& variant, bool query_side, index_t head, index_t first,
+                   TensorView<float, 2> out) const;
   /// Factor on the product of query row r, without the plan's query scale.
   double factor(const Variant& variant, index_t head, index_t r) const;
   float query_scale(index_t r) const {
@@ -225,8 +231,7 @@ class TilePass {
   bool turns(const Variant& variant) const { return variant.band || (plan_ && plan_->key_map); }
   /// Rows of a tile's keys as a variant reads them, to [n_keys, d_k].
   void turn_keys(const Variant& variant, index_t kv, index_t tile, const TensorView<float, 2>& out) const {
-    copy_rows(false, kv, tile * k_keys, out);
-    rotate(variant, false, tile * k_keys, false, out);
+    turned_rows(variant, false, kv, tile * k_keys, out);
   }
   bool rotates(const Variant& variant) const {
     return rotate_by_table_ && variant.band && variant.band->angle;
