@@ -6,8 +6,8 @@
 
 #include <cmath>
 
+#include "attention_inputs.hpp"
 #include "borel/draft/chunk_engine.hpp"
-#include "borel/draft/tile_engine.hpp"
 #include "borel/error.hpp"
 #include "contract/attention_subject.hpp"
 #include "reference/attention_reference.hpp"
@@ -20,16 +20,13 @@ using borel::index_t;
 using borel::PositionPlan;
 using borel::TensorView;
 using borel::reference::Matrix;
+using borel::test::band_for;
+using borel::test::Inputs;
+using borel::test::plans_for;
+using borel::test::ramp;
+using borel::test::TileSoftmax;
 
 constexpr double k_bound = 2e-5;  // float32 scores up to about 10
-
-struct PlainSoftmax : borel::TileAttention {
-  borel::AttentionTraits traits() const override { return {.row_normalised = true, .non_negative = true}; }
-  borel::RowStatistic statistic() const override { return borel::RowStatistic::online_max; }
-  double scale(const AttentionCall& call) const override {
-    return 1 / std::sqrt(static_cast<double>(call.d_k()));
-  }
-};
 
 /// Softmax again, but row by row and without the online form.
 struct RowSoftmax final : borel::TileAttention {
@@ -56,22 +53,6 @@ const borel::MethodSpec k_softmax{"attention",
                                    {"sink_logit", "0"}}};
 borel::MethodSpec linear_spec() { return {"attention", "linear", {{"feature", "elu1"}}}; }
 
-/// Inputs with room between rows and heads: strides are never the gapless ones.
-struct Inputs {
-  Inputs(index_t h_q, index_t h_kv, index_t n_q, index_t n_k, index_t d_k, index_t d_v, std::uint64_t seed)
-      : q(h_q * n_q * (d_k + 3)), k(h_kv * n_k * (d_k + 5)), v(h_kv * n_k * (d_v + 1)) {
-    borel::Rng rng(borel::Seed{seed});
-    for (auto* values : {&q, &k, &v}) rng.fill_normal(std::span<float>(*values));
-    call.q = {q.data(), {h_q, n_q, d_k}, {d_k + 3, h_q * (d_k + 3), 1}};
-    call.k = {k.data(), {h_kv, n_k, d_k}, {n_k * (d_k + 5), d_k + 5, 1}};
-    call.v = {v.data(), {h_kv, n_k, d_v}, {d_v + 1, h_kv * (d_v + 1), 1}};
-    call.query_offset = std::max<index_t>(0, n_k - n_q);
-    call.context = {.h_q = h_q, .h_kv = h_kv, .d_k = d_k, .d_v = d_v, .max_n = n_k};
-  }
-  std::vector<float> q, k, v;
-  AttentionCall call;
-};
-
 /// Largest |engine - reference| over all heads, NaN included.
 double error_of(const borel::Attention& method, const AttentionCall& call, const borel::MethodSpec& spec) {
   std::vector<float> storage(static_cast<std::size_t>(call.h_q() * call.n_q() * call.d_v()), std::nanf(""));
@@ -91,100 +72,6 @@ double error_of(const borel::Attention& method, const AttentionCall& call, const
   return worst;
 }
 
-std::vector<double> ramp(index_t first, index_t n, double step = 1) {
-  std::vector<double> values;
-  for (index_t t = 0; t < n; ++t) values.push_back(step * static_cast<double>(first + t));
-  return values;
-}
-
-Band band_for(const AttentionCall& call, double step = 1) {
-  Band band;
-  band.query_position = borel::make_table(ramp(call.query_offset, call.n_q(), step));
-  band.key_position = borel::make_table(ramp(0, call.n_k(), step));
-  band.angle = borel::rotary_angles(10000, call.d_k() / 4 * 2);
-  return band;
-}
-
-struct DoubleRows final : borel::TokenMap {
-  void apply(index_t head, index_t first_token, TensorView<float, 2> rows) const override {
-    for (index_t t = 0; t < rows.shape(0); ++t)
-      for (float& x : rows.row(t)) x = 0.5f * x + 0.01f * static_cast<float>(head + (first_token + t) % 7);
-  }
-  void backward(index_t, index_t, TensorView<const float, 2>, TensorView<float, 2>) const override {}
-};
-
-/// One plan per field of PositionPlan, and some together.
-std::vector<std::pair<std::string, PositionPlan>> plans_for(const AttentionCall& call) {
-  std::vector<std::pair<std::string, PositionPlan>> plans;
-  PositionPlan rotary;
-  rotary.n_rot_dims = call.d_k() / 4 * 2;
-  rotary.bands = {band_for(call)};
-  plans.emplace_back("rotary", rotary);
-  rotary.pairing = borel::Pairing::interleaved;
-  rotary.bands[0].logit_scale = 1.3;
-  plans.emplace_back("interleaved, logit scale", rotary);
-
-  PositionPlan two = rotary;
-  two.bands = {band_for(call), band_for(call, 0.25), band_for(call, 2)};
-  two.bands[0].region.distance = {-37, 37};
-  two.bands[1].region.distance.begin = 37;
-  two.bands[2].region.distance = {.end = -50};  // pairs with distance in [-50, -37) keep their plain product
-  plans.emplace_back("bands with a gap", two);
-  two.bands[1].region.distance_stride = 2;
-  two.bands[1].region.distance_phase = 1;
-  two.bands[0].region.key = {5, 90};
-  plans.emplace_back("bands with strides and key ranges", two);
-
-  PositionPlan xpos = rotary;
-  std::vector<double> decay;
-  for (index_t m = 0; m < xpos.n_rot_dims / 2; ++m) decay.push_back(-0.002 * static_cast<double>(m + 1));
-  xpos.bands[0].log_amplitude = borel::make_table(decay);
-  plans.emplace_back("amplitude", xpos);
-
-  PositionPlan bias;
-  bias.bias_zero = call.query_offset + call.n_q() - 1;
-  bias.bias_width = bias.bias_zero + call.n_k() + 1;
-  std::vector<float> values;
-  for (index_t x = 0; x < call.h_q() * bias.bias_width; ++x)
-    values.push_back(std::sin(static_cast<float>(x)));
-  bias.bias = std::make_shared<const std::vector<float>>(values);
-  std::vector<float> scale;
-  for (index_t r = 0; r < call.n_q(); ++r) scale.push_back(0.5f + 0.01f * static_cast<float>(r));
-  bias.query_scale = std::make_shared<const std::vector<float>>(scale);
-  plans.emplace_back("bias and query scale", bias);
-
-  PositionPlan masked = rotary;
-  masked.visible = {
-      {.distance = {0, 20}}, {.key = {0, 3}}, {.distance = {-1000, 1000}, .distance_stride = 17}};
-  plans.emplace_back("window, sinks and stride", masked);
-  masked.visible = {{.key = {30, 32}}};
-  plans.emplace_back("rows that see nothing when causal", masked);
-
-  PositionPlan documents = bias;
-  std::vector<index_t> number;
-  for (index_t t = 0; t < call.n_k(); ++t) number.push_back(t / 33);
-  documents.documents = std::make_shared<const std::vector<index_t>>(number);
-  plans.emplace_back("documents", documents);
-
-  PositionPlan mapped = two;
-  mapped.query_map = mapped.key_map = std::make_shared<DoubleRows>();
-  plans.emplace_back("token maps", mapped);
-
-  PositionPlan many = rotary;
-  many.bands.clear();
-  for (index_t r = 0; r < call.n_q(); ++r) {
-    many.bands.push_back(band_for(call, 1 / (1 + 0.1 * static_cast<double>(r))));
-    many.bands.back().region.query = {r + call.query_offset, r + call.query_offset + 1};
-    many.bands.back().log_amplitude = xpos.bands[0].log_amplitude;
-  }
-  plans.emplace_back("a band per query row", many);
-
-  PositionPlan ensemble;
-  ensemble.ensemble = {rotary, bias, PositionPlan()};
-  plans.emplace_back("ensemble", ensemble);
-  return plans;
-}
-
 borel::PositionContext context_of(const AttentionCall& call) {
   return {.n_q = call.n_q(),
           .n_k = call.n_k(),
@@ -199,8 +86,9 @@ void expect_agreement(Inputs& inputs, const std::string& name, const PositionPla
   AttentionCall& call = inputs.call;
   ASSERT_EQ(borel::check_plan(plan, context_of(call)), "") << name;
   call.position = &plan;
-  EXPECT_LE(error_of(PlainSoftmax(), call, k_softmax), k_bound)
-      << name << ", causal " << call.causal << ", n_q " << call.n_q();
+  for (const bool in_tiles : {false, true})
+    EXPECT_LE(error_of(TileSoftmax(in_tiles), call, k_softmax), k_bound)
+        << name << ", causal " << call.causal << ", n_q " << call.n_q() << ", in tiles " << in_tiles;
   EXPECT_LE(error_of(RowSoftmax(), call, k_softmax), k_bound)
       << name << ", whole rows, causal " << call.causal << ", n_q " << call.n_q();
 }
@@ -219,10 +107,10 @@ TEST(TileEngine, AgreesAtTinyAndRaggedSizes) {
     for (const bool causal : {true, false}) {
       Inputs inputs(2, 1, n, n, 8, 5, 11);
       inputs.call.causal = causal;
-      EXPECT_LE(error_of(PlainSoftmax(), inputs.call, k_softmax), k_bound) << n;
+      EXPECT_LE(error_of(TileSoftmax(), inputs.call, k_softmax), k_bound) << n;
     }
   Inputs no_keys(1, 1, 3, 0, 8, 5, 11);
-  EXPECT_EQ(error_of(PlainSoftmax(), no_keys.call, k_softmax), 0);
+  EXPECT_EQ(error_of(TileSoftmax(), no_keys.call, k_softmax), 0);
 }
 
 /// Long calls in which every block sees few tiles: tasks pack them for themselves where every thread has some, and a call
@@ -261,7 +149,7 @@ float nearest_bf16(float x) {
 }
 
 TEST(TileEngine, Bf16RoundsEveryFactorOnceAndSumsInFloat32) {
-  struct Rounded final : PlainSoftmax {
+  struct Rounded final : TileSoftmax {
     bool rounds_to_bf16() const override { return true; }
   };
   const Rounded method;
@@ -307,7 +195,7 @@ TEST(TileEngine, Bf16RoundsEveryFactorOnceAndSumsInFloat32) {
 
 TEST(TileEngine, WeightsOfRowsEqualThoseOfTheIdentityAsValues) {
   struct Blind final : borel::Attention {  // without the ability, so that the blocks of the identity are used
-    PlainSoftmax inner;
+    TileSoftmax inner;
     borel::AttentionTraits traits() const override { return inner.traits(); }
     std::string refuses(const PositionPlan&) const override { return {}; }
     void forward(const AttentionCall& call, TensorView<float, 3> o) const override { inner.forward(call, o); }
@@ -317,7 +205,7 @@ TEST(TileEngine, WeightsOfRowsEqualThoseOfTheIdentityAsValues) {
   for (const auto& [name, plan] : plans_for(inputs.call)) {
     inputs.call.position = &plan;
     std::vector<float> direct(7 * 150, -1), blind(7 * 150, -1);
-    borel::effective_weights(PlainSoftmax(), inputs.call, 3, 60, 67, {direct.data(), {7, 150}});
+    borel::effective_weights(TileSoftmax(), inputs.call, 3, 60, 67, {direct.data(), {7, 150}});
     borel::effective_weights(Blind(), inputs.call, 3, 60, 67, {blind.data(), {7, 150}});
     for (std::size_t x = 0; x < direct.size(); ++x)
       ASSERT_LE(std::abs(direct[x] - blind[x]), 1e-6f) << name << " at " << x;
@@ -426,7 +314,7 @@ TEST(ChunkEngine, RowsBeyondTheLastKeyOnlyDecay) {
 
 TEST(CheckCall, NamesWhatDoesNotFit) {
   Inputs inputs(4, 2, 10, 12, 8, 6, 1);
-  const PlainSoftmax method;
+  const TileSoftmax method;
   std::vector<float> storage(4 * 10 * 6);
   const TensorView<float, 3> o(storage.data(), {4, 10, 6});
   const auto message = [&](const AttentionCall& call) -> std::string {
