@@ -70,6 +70,7 @@ def main():
                 if kills == 3:
                     break
             else:  # it was over before the signal came
+                assert process.returncode == 0, process.returncode
                 kills = 0
                 torn.unlink()
         assert kills == 3, "the training ended before it could be killed three times"

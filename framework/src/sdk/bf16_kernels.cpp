@@ -227,6 +227,7 @@ void multiply_panels(const Bf16Pair* a, index_t lda, const Bf16Pair* b, index_t 
                                                          n_pairs);
   };
   blocks(std::integral_constant<int, k_block_rows>());
+  blocks(std::integral_constant<int, 2>());
   blocks(std::integral_constant<int, 1>());
 }
 

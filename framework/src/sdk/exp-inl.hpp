@@ -13,7 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace borel::kernels {
 namespace HWY_NAMESPACE {
 
-/// 2^x for x < 128; 0 where float32 has none smaller, -infinity included (below the normal numbers only with AVX-512); NaN
+/// 2^x for x <= 127; 0 where float32 has none smaller, -infinity included (below the normal numbers only with AVX-512); NaN
 /// stays NaN. Relative error <= 2.2e-7, with AVX-512 1.4e-7: minimax polynomial of degree 5 (Remez, coefficients
 /// rounded to float) on an interval of length 1, evaluated with FMA; half the instructions of hn::Exp, which also has no way
 /// to leave out the product with log2(e).

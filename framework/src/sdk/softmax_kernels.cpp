@@ -52,6 +52,25 @@ HWY_INLINE void fold_lanes(const Vec (&rows)[k_folded], [[maybe_unused]] Operati
 #endif
 }
 
+#if HWY_ARCH_X86
+/// Subnormal weights become zeros: they would change nothing, and some processors take a hundred cycles for each product
+/// with one.
+class FlushSubnormals {
+ public:
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
+  ~FlushSubnormals() { _mm_setcsr(before_); }
+  FlushSubnormals(const FlushSubnormals&) = delete;
+  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+ private:
+  unsigned before_;
+};
+#else
+struct FlushSubnormals {
+  FlushSubnormals() {}  // not an unused variable
+};
+#endif
+
 /// Adds each row's lanes to its sum; the first n of the four.
 HWY_INLINE void add_sums(const Vec (&rows)[k_folded], int n, double* row_sum) {
   float sums[k_folded];
@@ -62,14 +81,14 @@ HWY_INLINE void add_sums(const Vec (&rows)[k_folded], int n, double* row_sum) {
 
 /// Whether a score lies too far above its row's shift. The arithmetic of softmax_block: what one of the two decides for a
 /// row must not depend on the rows beside it.
-HWY_INLINE bool leaves_headroom(float score, float row_max) {
+HWY_INLINE bool leaves_headroom(float score, float row_shift) {
   const Floats f;
-  return hn::GetLane(hn::MulSub(hn::Set(f, score), hn::Set(f, k_log2_e), hn::Set(f, row_max * k_log2_e))) >
+  return hn::GetLane(hn::MulSub(hn::Set(f, score), hn::Set(f, k_log2_e), hn::Set(f, row_shift * k_log2_e))) >
          k_headroom;
 }
 
 /// Rows [0, n) of four; the last row stands in for those that do not exist, and nothing is written for it twice.
-HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t n_cols, float* row_max,
+HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t n_cols, float* row_shift,
                                        double* row_sum, float* o, index_t ldo, index_t d_o) {
   const Floats f;
   float* rows[k_folded];
@@ -84,20 +103,22 @@ HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t
       folded, [](auto a, auto b) { return hn::Max(a, b); }, found);
   const Vec log2_e = hn::Set(f, k_log2_e);
   for (int r = 0; r < n; ++r) {
-    const bool is_first = row_max[r] == k_minus_infinity;
-    if (is_first ? found[r] > row_max[r] : leaves_headroom(found[r], row_max[r])) {
+    const bool is_first = row_shift[r] == k_minus_infinity;
+    if (is_first ? found[r] > row_shift[r] : leaves_headroom(found[r], row_shift[r])) {
       if (!is_first) {
-        // The rounded shifts are the ones that the weights were made with.
-        const float factor = std::exp2(row_max[r] * k_log2_e - found[r] * k_log2_e);
+        // Of the rounded shifts, which the weights were made with: in double, so that no product is contracted.
+        const auto before = static_cast<double>(row_shift[r] * k_log2_e),
+                   now = static_cast<double>(found[r] * k_log2_e);
+        const auto factor = static_cast<float>(std::exp2(before - now));
         row_sum[r] *= static_cast<double>(factor);
         const Vec factors = hn::Set(f, factor);
         for (index_t c = 0; c < d_o; c += k_lanes)
           hn::StoreU(hn::Mul(factors, hn::LoadU(f, o + r * ldo + c)), f, o + r * ldo + c);
       }
-      row_max[r] = found[r];
+      row_shift[r] = found[r];
     }
     // Without any key so far every weight is exp2(-infinity) = 0, or NaN.
-    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
+    const Vec shift = hn::Set(f, row_shift[r] == k_minus_infinity ? 0.0f : row_shift[r] * k_log2_e);
     Vec sum = hn::Zero(f);
     for (index_t c = 0; c < n_cols; c += k_lanes) {
       const Vec weight = exp2(f, hn::MulSub(hn::LoadU(f, rows[r] + c), log2_e, shift));
@@ -109,17 +130,18 @@ HWY_INLINE void online_softmax_of_four(float* scores, index_t ld, int n, index_t
   add_sums(folded, n, row_sum);
 }
 
-void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max, double* row_sum,
-                   float* o, index_t ldo, index_t d_o) {
+void OnlineSoftmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_shift,
+                   double* row_sum, float* o, index_t ldo, index_t d_o) {
+  const FlushSubnormals flushed;
   for (index_t r = 0; r < n_rows; r += k_folded)
     online_softmax_of_four(scores + r * ld, ld, static_cast<int>(std::min<index_t>(k_folded, n_rows - r)),
-                           n_cols, row_max + r, row_sum + r, o + r * ldo, ldo, d_o);
+                           n_cols, row_shift + r, row_sum + r, o + r * ldo, ldo, d_o);
 }
 
 /// Products of a block of rows with a block of columns, and what ScoreSoftmax makes of them while they are in registers.
 /// sums: [Rows, k_lanes]; returns the largest exponent as bits, on top of `largest`.
 template <int Rows, int Vectors, bool Biased>
-HWY_NOINLINE Bits softmax_block(const Left& a, const Right& b, index_t n_inner, const float* row_max,
+HWY_NOINLINE Bits softmax_block(const Left& a, const Right& b, index_t n_inner, const float* row_shift,
                                 const float* bias, float* sums, float* out, index_t ldo, Bits largest) {
   const Floats f;
   Sums<Rows, Vectors> scores;
@@ -132,14 +154,14 @@ HWY_NOINLINE Bits softmax_block(const Left& a, const Right& b, index_t n_inner, 
   const Vec log2_e = hn::Set(f, k_log2_e);
   HWY_UNROLL(16)
   for (int r = 0; r < Rows; ++r) {
-    const Vec shift = hn::Set(f, row_max[r] * k_log2_e);
+    const Vec shift = hn::Set(f, row_shift[r] * k_log2_e);
     Vec sum = hn::LoadU(f, sums + r * k_lanes);
     HWY_UNROLL(16)
     for (int v = 0; v < Vectors; ++v) {
       Vec score = scores.at[r][v];
       if constexpr (Biased) score = hn::Add(score, hn::LoadU(f, bias - r + v * k_lanes));
       const Vec exponent = hn::MulSub(score, log2_e, shift);
-      // As integers: the order of non-negative floats, with NaN above all, on every pipe of the processor.
+      // As integers, which every pipe of the processor compares: the order of non-negative floats. NaN comes through sums.
       largest = hn::Max(largest, hn::BitCast(hn::RebindToSigned<Floats>(), exponent));
       const Vec weight = exp2(f, exponent);
       sum = hn::Add(sum, weight);
@@ -150,10 +172,12 @@ HWY_NOINLINE Bits softmax_block(const Left& a, const Right& b, index_t n_inner, 
   return largest;
 }
 
-bool ScoreSoftmax(const Left& a, const Right& b, index_t n_inner, const float* row_max, const float* bias,
+// Without the exponential of AVX-512 and its registers, products and weights are as fast one after the other.
+bool ScoreSoftmaxPays() { return HWY_TARGET <= HWY_AVX3; }
+
+bool ScoreSoftmax(const Left& a, const Right& b, index_t n_inner, const float* row_shift, const float* bias,
                   double* row_sum, float* out, index_t ldo, index_t n_rows, index_t n_cols) {
-  // Without the exponential of AVX-512 and its registers, products and weights are as fast one after the other.
-  if constexpr (HWY_TARGET > HWY_AVX3) return false;
+  const FlushSubnormals flushed;
   const hn::RebindToSigned<Floats> bits;
   HWY_ALIGN float sums[k_most_fused_rows * k_lanes] = {};
   Bits largest = hn::Zero(bits);
@@ -162,9 +186,9 @@ bool ScoreSoftmax(const Left& a, const Right& b, index_t n_inner, const float* r
     for_row_blocks<block_rows(Vectors)>(n_rows, [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
       const Left left = from_row(a, r);
       float *const sum = sums + r * k_lanes, *const weights = out + r * ldo + c;
-      largest = bias ? softmax_block<Rows, Vectors, true>(left, right, n_inner, row_max + r, bias + c - r,
+      largest = bias ? softmax_block<Rows, Vectors, true>(left, right, n_inner, row_shift + r, bias + c - r,
                                                           sum, weights, ldo, largest)
-                     : softmax_block<Rows, Vectors, false>(left, right, n_inner, row_max + r, nullptr, sum,
+                     : softmax_block<Rows, Vectors, false>(left, right, n_inner, row_shift + r, nullptr, sum,
                                                            weights, ldo, largest);
     });
   });
@@ -180,14 +204,16 @@ bool ScoreSoftmax(const Left& a, const Right& b, index_t n_inner, const float* r
 }
 
 void SoftmaxBackward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                     index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
+                     index_t n_cols, const float* row_shift, const float* row_inverse,
+                     const float* row_mean) {
+  const FlushSubnormals flushed;
   const Floats f;
   const Vec log2_e = hn::Set(f, k_log2_e);
   for (index_t r = 0; r < n_rows; ++r) {
     const float* HWY_RESTRICT score = scores + r * ld;
     float *HWY_RESTRICT weight = weights + r * ld, *HWY_RESTRICT d_score = d_scores + r * ld;
     // A row that saw no key has no maximum; its scores are -infinity and its factor 0.
-    const Vec shift = hn::Set(f, row_max[r] == k_minus_infinity ? 0.0f : row_max[r] * k_log2_e);
+    const Vec shift = hn::Set(f, row_shift[r] == k_minus_infinity ? 0.0f : row_shift[r] * k_log2_e);
     const Vec inverse = hn::Set(f, row_inverse[r]), mean = hn::Set(f, row_mean[r]);
     for (index_t c = 0; c < n_cols; c += k_lanes) {
       const Vec w = hn::Mul(inverse, exp2(f, hn::MulSub(hn::LoadU(f, score + c), log2_e, shift)));
@@ -220,24 +246,28 @@ HWY_AFTER_NAMESPACE();
 namespace borel::kernels {
 
 HWY_EXPORT(OnlineSoftmax);
+HWY_EXPORT(ScoreSoftmaxPays);
 HWY_EXPORT(ScoreSoftmax);
 HWY_EXPORT(SoftmaxBackward);
 HWY_EXPORT(WeighBackward);
 
-void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_max,
+void online_softmax(float* scores, index_t ld, index_t n_rows, index_t n_cols, float* row_shift,
                     double* row_sum, float* o, index_t ldo, index_t d_o) {
-  HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(scores, ld, n_rows, n_cols, row_max, row_sum, o, ldo, d_o);
+  HWY_DYNAMIC_DISPATCH(OnlineSoftmax)(scores, ld, n_rows, n_cols, row_shift, row_sum, o, ldo, d_o);
 }
 
-bool score_softmax(const Left& a, const Right& b, index_t n_inner, const float* row_max, const float* bias,
+bool score_softmax_pays() { return HWY_DYNAMIC_DISPATCH(ScoreSoftmaxPays)(); }
+bool score_softmax(const Left& a, const Right& b, index_t n_inner, const float* row_shift, const float* bias,
                    double* row_sum, float* out, index_t ldo, index_t n_rows, index_t n_cols) {
-  return HWY_DYNAMIC_DISPATCH(ScoreSoftmax)(a, b, n_inner, row_max, bias, row_sum, out, ldo, n_rows, n_cols);
+  return HWY_DYNAMIC_DISPATCH(ScoreSoftmax)(a, b, n_inner, row_shift, bias, row_sum, out, ldo, n_rows,
+                                            n_cols);
 }
 
 void softmax_backward(const float* scores, float* weights, float* d_scores, index_t ld, index_t n_rows,
-                      index_t n_cols, const float* row_max, const float* row_inverse, const float* row_mean) {
+                      index_t n_cols, const float* row_shift, const float* row_inverse,
+                      const float* row_mean) {
   HWY_DYNAMIC_DISPATCH(SoftmaxBackward)
-  (scores, weights, d_scores, ld, n_rows, n_cols, row_max, row_inverse, row_mean);
+  (scores, weights, d_scores, ld, n_rows, n_cols, row_shift, row_inverse, row_mean);
 }
 
 void weigh_backward(const float* slope, float* weights, float* d_scores, index_t ld, index_t n_rows,

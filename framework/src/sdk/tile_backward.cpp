@@ -171,13 +171,13 @@ class Backward {
   void normaliser_backward(const QueryBlock& block, index_t t, const ActiveColumns& active,
                            Work& work) const {
     const index_t n = block.n_rows(), lo = active.all.lo, size = active.all.size();
-    float largest[k_rows], inverse[k_rows];
+    float shift[k_rows], inverse[k_rows];
     for (index_t r = 0; r < n; ++r)
-      largest[r] = saved_(block.head, block.r0 + r, 0), inverse[r] = saved_(block.head, block.r0 + r, 1);
+      shift[r] = saved_(block.head, block.r0 + r, 0), inverse[r] = saved_(block.head, block.r0 + r, 1);
     const float* mean = row_mean_.data() + block.head * call_.n_q() + block.r0;
     if (statistic_ == RowStatistic::online_max)
       return kernels::softmax_backward(work.scores.data() + lo, work.weights.data() + lo,
-                                       work.d_scores.data() + lo, k_keys, n, size, largest, inverse, mean);
+                                       work.d_scores.data() + lo, k_keys, n, size, shift, inverse, mean);
     for (index_t r = 0; r < n; ++r)
       std::copy_n(work.scores.data() + r * k_keys + lo, size, work.weights.data() + r * k_keys + lo);
     ScoreTile view = pass_.view(block, t, active, work.weights.data(), k_keys);

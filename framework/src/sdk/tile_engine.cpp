@@ -85,14 +85,14 @@ class BlockOutput {
         pass_(pass),
         tile_(k_rows * k_keys),
         o_(k_rows * pass.d_o()),
-        max_(k_rows),
+        shift_(k_rows),
         sum_(k_rows) {}
 
-  /// @param saved  empty, or [h_q, n_q, 2] for the row's maximum and 1 / denominator
+  /// @param saved  empty, or [h_q, n_q, 2] for the row's shift and 1 / denominator
   void run(QueryBlock& block, TensorView<float, 3> o, TensorView<float, 3> saved) {
     const index_t n = block.n_rows();
     std::fill_n(o_.data(), n * pass_.d_o(), 0.0f);
-    std::fill_n(max_.data(), n, k_masked);
+    std::fill_n(shift_.data(), n, k_masked);
     std::fill_n(sum_.data(), n, 0.0);
     const RowStatistic statistic = method_.statistic();
     if (statistic == RowStatistic::whole_row)
@@ -109,13 +109,13 @@ class BlockOutput {
         for (std::size_t c = 0; c < out.size(); ++c)
           out[c] = factor == 0 ? 0.0f : static_cast<float>(static_cast<double>(sums[c]) * factor);
       if (saved.empty()) continue;
-      saved(block.head, block.r0 + r, 0) = max_[r];
+      saved(block.head, block.r0 + r, 0) = shift_[r];
       saved(block.head, block.r0 + r, 1) = static_cast<float>(factor);
     }
   }
 
  private:
-  /// The last tile first: in causal rows it holds masked pairs, and the rows' first maxima are made with it; biases that fall
+  /// The last tile first: in causal rows it holds masked pairs, and the rows' shifts are made with it; biases that fall
   /// with the distance are the largest there. Keys that are read where they lie come in the order of memory.
   void tile_by_tile(QueryBlock& block, RowStatistic statistic) {
     const auto [first, last] = pass_.tiles(block.r0, block.r1);
@@ -129,7 +129,7 @@ class BlockOutput {
   /// Unnormalised weights of a tile, in tile_; which of its columns those are.
   ActiveColumns weights(QueryBlock& block, index_t t, RowStatistic statistic) {
     if (statistic == RowStatistic::online_max &&
-        pass_.softmax_weights(block, t, max_.data(), sum_.data(), tile_.data(), k_keys))
+        pass_.softmax_weights(block, t, shift_.data(), sum_.data(), tile_.data(), k_keys))
       return ActiveColumns::whole(pass_.n_keys(t));
     const ActiveColumns active = pass_.scores(block, t, tile_.data(), k_keys);
     if (active.all.size() > 0) weigh(block, t, active, statistic);
@@ -145,7 +145,7 @@ class BlockOutput {
         const tile::ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
         if (columns.size() > 0)
           kernels::online_softmax(tile_.data() + r * k_keys + columns.lo, k_keys, std::min(height, n - r),
-                                  columns.size(), max_.data() + r, sum_.data() + r,
+                                  columns.size(), shift_.data() + r, sum_.data() + r,
                                   o_.data() + r * pass_.d_o(), pass_.d_o(), pass_.d_o());
       }
       return;
@@ -190,14 +190,14 @@ class BlockOutput {
     // In powers of two and with the shift that the kernel rounded: the sink is one more weight.
     const auto sink = static_cast<double>(method_.sink(call_, block.head, block.r0 + r));
     if (sink == -std::numeric_limits<double>::infinity()) return sum_[r];
-    const auto shift = static_cast<double>(max_[r] * kernels::k_log2_e);
+    const auto shift = static_cast<double>(shift_[r] * kernels::k_log2_e);
     return sum_[r] + std::exp2(sink * static_cast<double>(kernels::k_log2_e) - shift);
   }
 
   const TileMethod& method_;
   const AttentionCall& call_;
   const TilePass& pass_;
-  Scratch<float> tile_, o_, max_;
+  Scratch<float> tile_, o_, shift_;
   Scratch<double> sum_;
 };
 

@@ -7,6 +7,10 @@
 
 namespace borel::tile {
 
+namespace {
+constexpr index_t k_fetched_together = 3;  // rows of what comes next, beside a product
+}  // namespace
+
 /// Blocks that see few tiles each leave it to their tasks to pack them, if every thread has some tasks.
 void TilePass::choose_held() {
   constexpr index_t k_few = 4;
@@ -95,9 +99,9 @@ void TilePass::pack(index_t only_head) {
       parallel_for(call_.h_kv() * n_tiles_, 1, [&](index_t begin, index_t) {
         const index_t kv = begin / n_tiles_, tile = begin % n_tiles_;
         if (is_at_work(variant, tile))
-          turn_keys(variant, kv, tile,
-                    {variant.turned + (kv * call_.n_k() + tile * k_keys) * call_.d_k(),
-                     {n_keys(tile), call_.d_k()}});
+          turned_rows(variant, false, kv, tile * k_keys,
+                      {variant.turned + (kv * call_.n_k() + tile * k_keys) * call_.d_k(),
+                       {n_keys(tile), call_.d_k()}});
       });
   if (record_.size == 0 || n_held_ > 0) return;
   const index_t kv_begin = only_head < 0 ? 0 : call_.kv_head(only_head);
@@ -128,23 +132,27 @@ void TilePass::foresee(QueryBlock& block, index_t r0, index_t r1, index_t r2,
 }
 
 void TilePass::foresee(QueryBlock& block, index_t r0, index_t r1, const TensorView<float, 3>& o) const {
-  block.ahead = {&o, {r0, r1, block.head, block.head + 1}, {}};
+  const auto [first, last] = tiles(block.r0, block.r1);
+  const index_t n_products = 2 * (last - first),
+                n_needed = (r1 - r0 + k_fetched_together - 1) / k_fetched_together;
+  block.ahead = {&o, {r0, r1, block.head, block.head + 1}, {}, std::max<index_t>(0, n_products - n_needed)};
 }
 
 /// In the layout [n, h, d] the rows of one head lie too far apart for the processor to foresee them, and all rows of a
 /// block at once are more than its queue of misses takes.
 void TilePass::fetch_some(QueryBlock& block) const {
-  constexpr index_t k_at_once = 3, k_line = 64 / sizeof(float);
+  constexpr index_t k_line = 64 / sizeof(float);
   const auto fetch = [](const auto& row) {
     for (std::size_t c = 0; c < row.size(); c += k_line) __builtin_prefetch(row.data() + c, 0, 2);
   };
   const auto walk = [](RowCursor& at, auto&& visit) {
-    for (index_t i = 0; i < k_at_once && at.row < at.end; ++i) {
+    for (index_t i = 0; i < k_fetched_together && at.row < at.end; ++i) {
       visit(at.head, at.row);
       if (++at.head == at.end_head) at.head = at.first_head, ++at.row;
     }
   };
   RowsAhead& ahead = block.ahead;
+  if (ahead.n_before-- > 0) return;
   walk(ahead.keys,
        [&](index_t kv, index_t row) { fetch(call_.k.row(kv, row)), fetch(call_.v.row(kv, row)); });
   walk(ahead.queries,
@@ -183,7 +191,7 @@ void TilePass::pack_keys(const Variant& variant, index_t kv, index_t tile, float
   index_t ld = call_.k.stride(1);
   const Scratch<float> storage(n * d);
   if (turns(variant)) {
-    turn_keys(variant, kv, tile, {storage.data(), {n, d}});
+    turned_rows(variant, false, kv, tile * k_keys, {storage.data(), {n, d}});
     from = storage.data(), ld = d;
   }
   if (pairs) return kernels::pack_transposed_bf16(from, ld, n, d, k_keys, pairs);

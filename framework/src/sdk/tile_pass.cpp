@@ -89,30 +89,38 @@ ActiveColumns TilePass::scores(QueryBlock& block, index_t tile, float* out, inde
   const ColumnRange held{active.all.lo, std::min(active.all.hi, area.j1 - area.j0)};
   if (plan_ && plan_->bias) add_bias(block.head, area, held, out, ld);
   if (active.has_masked) hide(block, tile, active, out, ld);
-  ScoreTile tile_view = view(block, tile, active, out, ld);
-  method_.transform(call_, tile_view);
+  if (method_.transforms()) {
+    ScoreTile tile_view = view(block, tile, active, out, ld);
+    method_.transform(call_, tile_view);
+  }
   for (index_t r = 0; r < block.n_rows() && held.hi < active.all.hi; ++r)
     std::fill(out + r * ld + held.hi, out + r * ld + active.all.hi, k_masked);
   return active;
 }
 
-bool TilePass::softmax_weights(QueryBlock& block, index_t tile, const float* row_max, double* row_sum,
+bool TilePass::softmax_weights(QueryBlock& block, index_t tile, const float* row_shift, double* row_sum,
                                float* out, index_t ld) const {
   const index_t n = block.n_rows(), d = call_.d_k(), n_cols = n_keys(tile);
-  if (!packed_ || bf16_ || method_.transforms() || n_cols % kernels::k_row_pad != 0) return false;
+  if (!packed_ || bf16_ || method_.transforms() || n_cols % kernels::k_row_pad != 0 ||
+      !kernels::score_softmax_pays())
+    return false;
   const TileBox area = box(block.r0, block.r1, tile);
   if (visibility(area) != Cover::all) return false;
   const std::optional<std::size_t> v = only_variant(area);
-  if (!v || std::any_of(row_max, row_max + n, [](float m) { return m == k_masked; })) return false;
+  if (!v || std::any_of(row_shift, row_shift + n, [](float m) { return m == k_masked; })) return false;
+  const float* bias = nullptr;
+  if (plan_ && plan_->bias) {
+    const index_t at =
+        plan_->bias_zero + area.j0 - area.i0;  // of the first pair; the rows after it come before
+    if (at < n - 1 || at + n_cols > plan_->bias_width) return false;  // pairs without a bias
+    bias = plan_->bias->data() + block.head * plan_->bias_width + at;
+  }
   hold(block, tile);
   fetch_some(block);
   const float* keys = packed_floats(block, tile) + static_cast<index_t>(*v) * record_.key_size;
-  const float* bias = nullptr;
-  if (plan_ && plan_->bias)
-    bias = plan_->bias->data() + block.head * plan_->bias_width + plan_->bias_zero + area.j0 - area.i0;
   return kernels::score_softmax({queries(block, *v, tile), d_pad_, 1},
-                                {keys, kernels::k_row_pad, kernels::k_row_pad * d}, d, row_max, bias, row_sum,
-                                out, ld, n, n_cols);
+                                {keys, kernels::k_row_pad, kernels::k_row_pad * d}, d, row_shift, bias,
+                                row_sum, out, ld, n, n_cols);
 }
 
 ScoreTile TilePass::view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
@@ -261,7 +269,7 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
   index_t ld_keys = call_.k.stride(1);
   const Scratch<float> storage(n * d);
   if (turns(variant)) {
-    if (!variant.turned) turn_keys(variant, kv, tile, {storage.data(), {n, d}});
+    if (!variant.turned) turned_rows(variant, false, kv, tile * k_keys, {storage.data(), {n, d}});
     keys = variant.turned ? variant.turned + (kv * call_.n_k() + tile * k_keys) * d : storage.data();
     ld_keys = d;
   }
@@ -272,18 +280,18 @@ void TilePass::multiply(QueryBlock& block, std::size_t v, index_t tile, index_t 
 /// One product where one variant holds for the whole tile; else one per variant that holds for some pair.
 void TilePass::raw_scores(QueryBlock& block, index_t tile, const TileBox& area, const ActiveColumns& active,
                           float* out, index_t ld) const {
-  if (const std::optional<std::size_t> v = only_variant(area)) {
+  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
+  parts(area, at_work);
+  if (at_work.size() == 1 && at_work[0].held == Cover::all) {
     for (index_t g = 0; g < active.n_groups; ++g) {
       const ColumnRange& columns = active.groups[static_cast<std::size_t>(g)];
       const index_t first = active.n_groups == 1 ? block.r0 : block.r0 + g * k_group_rows,
                     last = active.n_groups == 1 ? block.r1 : std::min(block.r1, first + k_group_rows);
       fetch_some(block);
-      multiply(block, *v, tile, first, last, columns, out, ld);
+      multiply(block, at_work[0].variant, tile, first, last, columns, out, ld);
     }
     return;
   }
-  thread_local std::vector<Part> at_work;  // keeps its memory from tile to tile
-  parts(area, at_work);
   const Scratch<float> other(k_rows * k_keys);
   for (const Part& part : at_work) {
     if (!variants_[part.variant].band) {

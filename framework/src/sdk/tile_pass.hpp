@@ -21,8 +21,8 @@ namespace borel::tile {
 
 using kernels::Bf16Pair;
 
-// 48 x 128 scores (24 KB) stay in the first cache levels beside a few panels of keys; 48 and 12 are multiples of the
-// kernels' register blocks.
+// 48 x 128 scores (24 KB) stay in the first cache levels beside a few panels of keys; 48 and 12 are multiples of the 6 rows of
+// the widest register blocks.
 inline constexpr index_t k_rows = 48, k_keys = 128, k_group_rows = 12, k_max_groups = k_rows / k_group_rows;
 static_assert(k_rows <= kernels::k_most_fused_rows);
 // Rows handed over whole: 24 of them stay in the second cache level up to a few thousand keys.
@@ -69,6 +69,8 @@ struct RowsAhead {
   const TensorView<float, 3>* o = nullptr;
   RowCursor queries = {};  ///< of q and o
   RowCursor keys = {};     ///< of k and v
+  index_t n_before =
+      0;  ///< products until then: what is fetched too early has left the cache when its turn comes
 };
 
 /// The rows of q of one block, rotated for every variant that was asked for, and the tiles that a task packed for itself.
@@ -164,7 +166,7 @@ class TilePass {
   /// Weights of a tile of which all pairs are visible, made in one go with their product, out [rows, k_keys]; row_sum
   /// becomes what it would by scores() and online_softmax(). Of those two bit for bit the same; false, and row_sum as it
   /// was, where they are needed.
-  bool softmax_weights(QueryBlock& block, index_t tile, const float* row_max, double* row_sum, float* out,
+  bool softmax_weights(QueryBlock& block, index_t tile, const float* row_shift, double* row_sum, float* out,
                        index_t ld) const;
   /// The active columns that exist, as methods see them.
   ScoreTile view(const QueryBlock& block, index_t tile, const ActiveColumns& active, float* scores,
@@ -192,12 +194,10 @@ class TilePass {
                      index_t ld, const ColumnRange& columns, float* out) const;
   /// Multiplies rotated components by what `queries` applied for the distance of block and tile.
   void amplify(const Band& band, index_t r0, index_t n_rows, index_t tile, const float* in, float* out) const;
-  /// Rows of q or k from row `first` (query_side: head is a query head), mapped but not rotated.
-  void copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const;
   /// Rotates rows by a variant, centred at the first row; inverse: the transposed map. out may be in.
   void rotate(const Variant& variant, bool query_side, index_t first, bool inverse,
               TensorView<const float, 2> in, TensorView<float, 2> out) const;
-  /// Rows of q or k as a variant reads them, without factors.
+  /// Rows of q or k from row `first` (query_side: head is a query head) as a variant reads them, without factors.
   void turned_rows(const Variant& variant, bool query_side, index_t head, index_t first,
                    TensorView<float, 2> out) const;
   /// Factor on the product of query row r, without the plan's query scale.
@@ -229,10 +229,8 @@ class TilePass {
            packed_number(block, tile) * record_.size;
   }
   bool turns(const Variant& variant) const { return variant.band || (plan_ && plan_->key_map); }
-  /// Rows of a tile's keys as a variant reads them, to [n_keys, d_k].
-  void turn_keys(const Variant& variant, index_t kv, index_t tile, const TensorView<float, 2>& out) const {
-    turned_rows(variant, false, kv, tile * k_keys, out);
-  }
+  /// Rows of q or k from row `first` (query_side: head is a query head), mapped but not rotated.
+  void copy_rows(bool query_side, index_t head, index_t first, TensorView<float, 2> rows) const;
   bool rotates(const Variant& variant) const {
     return rotate_by_table_ && variant.band && variant.band->angle;
   }

@@ -7,7 +7,8 @@
 // sink: Miller 2023 ("softmax1", logit 0), arXiv:2309.17453 section 3; a key without a value; off by default.
 // log_n: a_i = ln n / ln L (entropy invariance, Su 2021, kexue.fm/archives/8823) or max(1, ln n / ln L) (for
 // models trained without it, Su 2023, kexue.fm/archives/9706 equation 14), n = i + 1 in causal rows and n_k
-// otherwise. Domain: any finite input; the maximum of a row is subtracted first. Differs from no source.
+// otherwise. Domain: finite scores, of which one of the largest of a row is subtracted first; values whose sum over
+// the keys is below 2^79. Differs from no source.
 #include <cmath>
 
 #include "borel/draft/row_normalisers.hpp"

@@ -47,8 +47,8 @@ class BOREL_EXPORT TileMethod {
   virtual double row_scale(const AttentionCall& call, index_t head, index_t i) const;
   /// Scores -> scores, before any statistic: softcap, gates as bias. Masked entries must stay -infinity.
   virtual void transform(const AttentionCall& call, ScoreTile& tile) const;
-  /// Whether transform() may change anything. A method that leaves transform() alone, or knows that it does nothing, says
-  /// false: softmax then makes weights while the scores are in registers.
+  /// Whether transform() is called. A method that leaves it alone, or knows that it does nothing, says false: softmax then
+  /// makes weights while the scores are in registers.
   virtual bool transforms() const;
   /// Scores -> unnormalised weights in place, for statistics `none` and `sum`; masked entries must become 0.
   virtual void weigh(const AttentionCall& call, ScoreTile& tile) const;
@@ -92,7 +92,7 @@ BOREL_EXPORT void tile_forward(const TileMethod& method, const AttentionCall& ca
 BOREL_EXPORT void tile_weights(const TileMethod& method, const AttentionCall& call, index_t head,
                                index_t begin, index_t end, TensorView<float, 2> weights);
 
-/// Floats that tile_forward_saving keeps per query row: the row's maximum and 1 / denominator.
+/// Floats that tile_forward_saving keeps per query row: the row's shift (a score of it) and 1 / denominator.
 inline constexpr index_t k_tile_saved_per_row = 2;
 
 /// As tile_forward; saved [h_q, n_q, k_tile_saved_per_row] is what tile_backward needs.
