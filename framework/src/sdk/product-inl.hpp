@@ -116,7 +116,7 @@ HWY_INLINE void for_column_blocks(index_t n_cols, Body&& body) {
     c += Vectors * k_lanes;
   };
   if constexpr (Most == 4) {
-    for (; n_cols - c == 4 * k_lanes || n_cols - c > 5 * k_lanes;) block(std::integral_constant<int, 4>());
+    while (n_cols - c == 4 * k_lanes || n_cols - c > 5 * k_lanes) block(std::integral_constant<int, 4>());
     if (n_cols - c >= 3 * k_lanes) block(std::integral_constant<int, 3>());
   }
   while (n_cols - c >= 2 * k_lanes) block(std::integral_constant<int, 2>());

@@ -48,7 +48,7 @@ class Softmax final : public borel::TileAttention {
       p.choice(
           "precision", precision, {{"float32", Precision::float32}, {"bf16", Precision::bf16}},
           "bf16: the factors of products are rounded to bfloat16 in forward passes over more than 4 queries; "
-          "1.5 times as fast where the processor has AVX-512 BF16; not for training.");
+          "1.6 times as fast where the processor has AVX-512 BF16; not for training.");
     }
   };
 

@@ -61,7 +61,7 @@ class BOREL_EXPORT TileMethod {
   /// first to the last tile that the row's block may see; masked entries are among them and must become 0.
   virtual void weigh_row(const AttentionCall& call, ScoreTile& row) const;
 
-  /// Whether tile_forward rounds q, k (with every factor and rotation), weights and v to bfloat16, with sums in float32: 1.5 times as
+  /// Whether tile_forward rounds q, k (with every factor and rotation), weights and v to bfloat16, with sums in float32: 1.6 times as
   /// fast where the processor multiplies such pairs. Relative error of a weight and of v 2^-8 each, error
   /// of a score 2^-7 sum_c |q_c k_c| (none for q and k that are bfloat16 numbers and neither scaled nor rotated). Not rounded:
   /// up to 4 query rows (decoding), plans with more than 8 bands, weights(). Such a method offers no backward().
